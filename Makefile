@@ -1,0 +1,62 @@
+# massive_lab: everything a newcomer or a continuous-integration machine types.
+# Each target sets up .venv by itself; nothing is installed outside it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+SEED   ?= 7
+OUT    ?= out/audit
+ARGS   ?=
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help audit test lint types contract bench docs clean
+
+help: ## show this text
+	@printf 'massive_lab: make <target>\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nPYTHON=%s chooses the interpreter (3.11 or newer); ARGS="..." is passed on to the tool.\n' '$(PYTHON)'
+
+# The two checks come first so that a machine that lacks something hears it in one line.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys' 2>/dev/null || { echo "make: no '$(PYTHON)' on the path: apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: massive_lab needs Python 3.11 or newer and '$(PYTHON)' is older: pass PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "make: '$(PYTHON)' cannot create virtual environments: apt-get install python3-venv" >&2; exit 2; }
+	@echo "make: setting up $(VENV) (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebook,dev]'
+	@touch $@
+	@echo "make: $(VENV) is ready: $$($(BIN)/python --version), $$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | wc -l) packages"
+
+audit: $(STAMP) ## measure a run on the sandbox and write the report to out/audit/
+	@$(BIN)/massive-lab audit --seed $(SEED) -o $(OUT) $(ARGS)
+
+test: $(STAMP) ## run the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff: rules and formatting of imports
+	@$(BIN)/ruff check . $(ARGS)
+
+types: $(STAMP) ## mypy --strict over the package
+	@$(BIN)/mypy $(ARGS)
+
+contract: $(STAMP) ## import-linter: what may import what
+	@$(BIN)/lint-imports $(ARGS)
+
+bench: $(STAMP) ## measure against named peers, in the same run
+	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python "$$f" $(ARGS); done
+
+docs: $(STAMP) ## regenerate docs/reference.md from the schema
+	@$(BIN)/python tools/build_docs.py $(ARGS)
+
+clean: ## remove .venv and everything that runs leave behind
+	rm -rf $(VENV) out build dist htmlcov .coverage .coverage.* coverage.xml \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
