@@ -34,7 +34,7 @@ import exchange_calendars
 import polars as pl
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-WRITER_POLARS = "2.1.0"
+WRITTEN_BY = "2.1.0"
 
 SCHEMA = pl.Schema(
     {
@@ -224,9 +224,9 @@ def main(arguments: list[str] | None = None) -> int:
                 target.write_bytes(blob)
             elif not target.exists() or target.read_bytes() != blob:
                 differing.append(target.name)
-                if target.exists() and pl.__version__ != WRITER_POLARS:
+                if target.exists() and pl.__version__ != WRITTEN_BY:
                     verdict = "agree" if pl.read_parquet(target).equals(frame) else "differ"
-                    print(f"  written by polars {WRITER_POLARS}, this is {pl.__version__}: the rows {verdict}")
+                    print(f"  written by polars {WRITTEN_BY}, read by {pl.__version__}: the rows {verdict}")
     if differing:
         print(f"build_data: would change {', '.join(differing)}", file=sys.stderr)
     return 1 if differing else 0
