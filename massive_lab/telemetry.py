@@ -1,0 +1,310 @@
+"""What happened, as data: frozen events handed to hooks.
+
+Lower layers emit, upper layers listen; nobody reaches down for a counter, so measuring adds no second code path. Every
+event has ``at_s``, the monotonic time of the emitting clock in seconds. No event holds a key or a full URL.
+
+A hook is any callable that takes an event. It runs on the thread that emits (usually the loop thread), so it must be
+quick; an exception in a hook is logged once per hook and counted in `Telemetry.n_hook_errors`, never raised into the
+code that is being observed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = [
+    "CacheHit",
+    "Event",
+    "EventDropped",
+    "EventQuarantined",
+    "FallbackStarted",
+    "FallbackStopped",
+    "FeedStateChanged",
+    "FrameReceived",
+    "GapDetected",
+    "Hook",
+    "LoadDone",
+    "PollTick",
+    "ReaderClosed",
+    "ReaderOpened",
+    "Reconnected",
+    "RequestCoalesced",
+    "RequestDone",
+    "RetryScheduled",
+    "SubscriptionDenied",
+    "Telemetry",
+    "ThrottleWait",
+    "TopicClosed",
+    "TopicConfirmed",
+    "TopicOpened",
+    "WireSent",
+]
+
+_log = logging.getLogger("massive_lab.telemetry")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone(Event):
+    """One REST attempt ended: every request that reached a socket yields exactly one of these."""
+
+    endpoint: str
+    """Name from `massive_lab.schema.endpoints`."""
+    cause: str
+    """The loader or topic that asked."""
+    status: int | None
+    """HTTP status; None when no answer came."""
+    outcome: str
+    """``ok``, ``http_error``, ``timeout``, ``connection``, ``cancelled``."""
+    n_bytes: int
+    """Body bytes on the wire, before inflating."""
+    elapsed_s: float
+    attempt: int
+    """1 for the first try."""
+    request_id: str | None = None
+    """The vendor's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCoalesced(Event):
+    """A request was answered by an identical one already in flight; nothing was sent for it."""
+
+    endpoint: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Event):
+    """A request was answered from a local cache; nothing was sent for it."""
+
+    endpoint: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """A failed attempt will be repeated after `delay_s`."""
+
+    endpoint: str
+    reason: str
+    delay_s: float
+    attempt: int
+    """The attempt that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleWait(Event):
+    """A request waited for the local call budget."""
+
+    endpoint: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDone(Event):
+    """One loader call ended."""
+
+    loader: str
+    symbols: tuple[str, ...]
+    n_rows: int
+    n_pages: int
+    elapsed_s: float
+    outcome: str
+    """``ok``, ``error`` or ``cancelled``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderOpened(Event):
+    """Somebody asked for a topic. `caller` is ``file:line`` of the user's code, where it can be told."""
+
+    cluster: str
+    topic: str
+    reader: str
+    caller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderClosed(Event):
+    cluster: str
+    topic: str
+    reader: str
+    n_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOpened(Event):
+    """The first reader came: the topic is now wanted upstream."""
+
+    cluster: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfirmed(Event):
+    """The server confirmed the subscription."""
+
+    cluster: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicClosed(Event):
+    """The last reader is gone and the topic is no longer wanted upstream."""
+
+    cluster: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionDenied(Event):
+    cluster: str
+    topic: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WireSent(Event):
+    """A control message went up the socket. For ``auth`` the topics are empty: the key is never recorded."""
+
+    cluster: str
+    action: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived(Event):
+    """One WebSocket frame was read and decoded."""
+
+    cluster: str
+    n_events: int
+    n_bytes: int
+    by_topic: tuple[tuple[str, int], ...] = ()
+    """Events per topic, e.g. ``(("T.AAPL", 3),)``; status events are not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventDropped(Event):
+    """A bounded reader overflowed and lost events by its stated rule."""
+
+    cluster: str
+    topic: str
+    reader: str
+    n_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuarantined(Event):
+    """A frame or event could not be decoded and was set aside; the socket lives on."""
+
+    cluster: str
+    reason: str
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapDetected(Event):
+    """Nothing was received for `cluster` between the two UTC instants (ns); listed until filled."""
+
+    cluster: str
+    topics: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStateChanged(Event):
+    cluster: str
+    previous: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected(Event):
+    cluster: str
+    outage_s: float
+    attempt: int
+    n_topics: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStarted(Event):
+    """REST polling took over. `since_loss_s` runs from the loss of the socket to the first poll being sent."""
+
+    cluster: str
+    since_loss_s: float
+    n_topics: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStopped(Event):
+    cluster: str
+    n_polls: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollTick(Event):
+    """One batched poll was sent on behalf of all readers of a cluster."""
+
+    cluster: str
+    endpoint: str
+    n_symbols: int
+    n_changed: int
+    """Symbols whose answer differed from the last one; only these are handed on."""
+
+
+
+
+class Hook(Protocol):
+    """Anything that can be called with an event."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """An ordered set of hooks; each client owns one.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> telemetry = Telemetry()
+    >>> remove = telemetry.add(seen.append)
+    >>> telemetry.emit(TopicOpened(0.0, "stocks", "T.AAPL"))
+    >>> remove(); telemetry.emit(TopicClosed(1.0, "stocks", "T.AAPL"))
+    >>> [type(event).__name__ for event in seen]
+    ['TopicOpened']
+    """
+
+    _hooks: tuple[Hook, ...] = ()
+    n_hook_errors: int = 0
+    _reported: set[int] = field(default_factory=set)
+
+    def add(self, hook: Hook) -> Callable[[], None]:
+        """Add a hook; returns the function that removes it."""
+        # A new tuple each time, so that `emit` on another thread iterates over a stable one without a lock.
+        self._hooks = (*self._hooks, hook)
+
+        def remove() -> None:
+            self._hooks = tuple(h for h in self._hooks if h is not hook)
+
+        return remove
+
+    def emit(self, event: Event) -> None:
+        for hook in self._hooks:
+            try:
+                hook(event)
+            except Exception:
+                self.n_hook_errors += 1
+                if id(hook) not in self._reported:
+                    self._reported.add(id(hook))
+                    _log.exception("telemetry hook %r failed on %s; further failures are only counted", hook, type(event).__name__)
