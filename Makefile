@@ -22,18 +22,24 @@ help: ## show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nPYTHON=%s chooses the interpreter (3.11 or newer); ARGS="..." is passed on to the tool.\n' '$(PYTHON)'
 
-# The two checks come first so that a machine that lacks something hears it in one line.
+# What a machine may lack is checked while make expands the recipe: $(error) ends in one line and exit code 2.
+works = $(shell $(PYTHON) -c $(1) >/dev/null 2>&1 && echo yes)
+define check_python
+$(if $(call works,'import sys'),,$(error there is no '$(PYTHON)' to run: apt-get install python3 python3-venv))
+$(if $(call works,'import sys; sys.exit(sys.version_info < (3$(comma) 11))'),,$(error \
+  massive_lab needs Python 3.11 or newer and '$(PYTHON)' is older: make PYTHON=/path/to/python3.11))
+$(if $(call works,'import venv$(comma) ensurepip'),,$(error \
+  '$(PYTHON)' cannot create virtual environments: apt-get install python3-venv))
+endef
+comma := ,
+
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys' 2>/dev/null || { echo "make: no '$(PYTHON)' on the path: apt-get install python3 python3-venv" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "make: massive_lab needs Python 3.11 or newer and '$(PYTHON)' is older: pass PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
-	  || { echo "make: '$(PYTHON)' cannot create virtual environments: apt-get install python3-venv" >&2; exit 2; }
-	@echo "make: setting up $(VENV) (once; a few minutes)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(strip $(check_python))
+	@echo "make: setting up $(VENV); this happens once and takes a minute or two"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebook,dev]'
 	@touch $@
-	@echo "make: $(VENV) is ready: $$($(BIN)/python --version), $$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | wc -l) packages"
+	@echo "make: $(VENV) is ready with $$($(BIN)/python --version)"
 
 audit: $(STAMP) ## measure a run on the sandbox and write the report to out/audit/
 	@$(BIN)/massive-lab audit --seed $(SEED) -o $(OUT) $(ARGS)

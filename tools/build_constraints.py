@@ -3,13 +3,14 @@
 Run it after a change of dependencies, or to move to newer versions::
 
     python tools/build_constraints.py            # the newest versions the bounds allow
-    python tools/build_constraints.py --keep     # keep what is pinned, add what is missing, drop what is unused
+    python tools/build_constraints.py --keep     # keep what is pinned; add and drop what changed
     python tools/build_constraints.py --check    # as --keep, but write nothing; exit 1 if a line would change
 
 The versions come from ``pip freeze`` in a fresh virtual environment with every extra installed, made by the
-interpreter that runs the script; use the oldest supported Python, whose users have the fewest versions to choose
-from. Installers (pip, setuptools, wheel) and the project itself are left out. The file holds names and versions
-only: where packages come from is a matter of the machine.
+interpreter that runs the script. Use the oldest supported one, Debian 12's 3.11.2: some packages have dropped
+even later patch releases of 3.11, and a pin it cannot install would break ``make`` there. Installers (pip,
+setuptools, wheel) and the project itself are left out. The file holds names and versions only: where packages
+come from is a matter of the machine.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def normalised(name: str) -> str:
 
 
 def freeze(project: Path, *, constraints: Path | None) -> list[str]:
-    """``name==version`` of all that a fresh environment holds after installing the project with every extra."""
+    """``name==version`` of all that a fresh environment holds with the project and every extra."""
     metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = ",".join(metadata["optional-dependencies"])
     with tempfile.TemporaryDirectory() as folder:
