@@ -42,9 +42,7 @@ def releases() -> list[tuple[Version, str]]:
     """Version and date of each section of the changelog, as written."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    found = [
-        re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (Unreleased|\d{4}-\d\d-\d\d)", heading) for heading in headings
-    ]
+    found = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (Unreleased|\d{4}-\d\d-\d\d)", heading) for heading in headings]
     assert all(found), f"a heading is not '[version] - date': {headings}"
     return [(Version(match[1]), match[2]) for match in found if match]
 
@@ -69,7 +67,7 @@ def test_the_installed_distribution_has_this_version() -> None:
 
 # what may stand in a tracked file
 
-REGISTRY = re.compile(r"pypi\.org|pythonhosted|test\.pypi|registry\.npmjs|deb\.debian\.org|conda\.anaconda")
+REGISTRY = re.compile(r"pypi\.org|python[h]osted|test\.pypi|registry\.npmjs|deb\.debian\.org|conda\.anaconda")
 MACHINE = re.compile(r"(?<![\w.])/(?:(?:work|root|farm|opt)/\w|home/(?!you\b)\w|Users/(?!you\b)\w)")
 SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY"
@@ -112,17 +110,13 @@ def test_the_patterns_find_what_they_are_for(pattern: re.Pattern[str], text: str
     assert pattern.search(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["/v2/aggs/ticker", "~/.cache/massive_lab", "a" * 32, "0" * 32, "not/root/either"]
-)
+@pytest.mark.parametrize("text", ["/v2/aggs/ticker", "~/.cache/massive_lab", "a" * 32, "0" * 32, "not/root/either"])
 def test_the_patterns_leave_ordinary_text_alone(text: str) -> None:
     assert not any(pattern.search(text) for pattern in (REGISTRY, MACHINE, SECRET))
 
 
 def test_a_file_over_400_lines_has_its_reason_in_the_architecture() -> None:
-    modules = [
-        file for file in tracked() if file.suffix == ".py" and file.is_relative_to(ROOT / "massive_lab")
-    ]
+    modules = [file for file in tracked() if file.suffix == ".py" and file.is_relative_to(ROOT / "massive_lab")]
     long = {str(file.relative_to(ROOT)): n for file in modules if (n := file.read_bytes().count(b"\n")) > 400}
     reasons = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     assert not {name: n for name, n in long.items() if name.removeprefix("massive_lab/") not in reasons}
@@ -178,6 +172,15 @@ def test_constraints_cover_all_that_the_extras_bring() -> None:
     assert not missing
 
 
+def test_a_wheel_carries_every_data_file() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    carried = build["targets"]["wheel"]["force-include"]
+    files = [f"data/{file.name}" for file in (ROOT / "data").iterdir() if file.is_file()]
+    assert {source: carried.get(source) for source in files} == {
+        source: source.replace("data/", "massive_lab/_data/") for source in files
+    }
+
+
 # what is generated, and what a newcomer types
 
 
@@ -189,9 +192,7 @@ def test_the_reference_page_is_the_schema() -> None:
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     # Variables of an outer make (jobs, overrides) would change the inner one.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
