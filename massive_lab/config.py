@@ -154,7 +154,8 @@ def read_settings(
         )
     if key != key.strip() or not key.isprintable():
         raise ConfigError(
-            "MASSIVE_API_KEY has blanks or control characters around or in it.", hint="Copy the key again, without line ends."
+            "MASSIVE_API_KEY has blanks or control characters around or in it.",
+            hint="Copy the key again, without line ends.",
         )
     cache = values.get("MASSIVE_LAB_CACHE")
     return Settings(

@@ -262,8 +262,6 @@ class PollTick(Event):
     """Symbols whose answer differed from the last one; only these are handed on."""
 
 
-
-
 class Hook(Protocol):
     """Anything that can be called with an event."""
 
@@ -303,8 +301,10 @@ class Telemetry:
         for hook in self._hooks:
             try:
                 hook(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  a hook must not break what it observes
                 self.n_hook_errors += 1
                 if id(hook) not in self._reported:
                     self._reported.add(id(hook))
-                    _log.exception("telemetry hook %r failed on %s; further failures are only counted", hook, type(event).__name__)
+                    _log.exception(
+                        "telemetry hook %r failed on %s; further failures are only counted", hook, type(event).__name__
+                    )

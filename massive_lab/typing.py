@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-    Frame: TypeAlias = Union[pl.DataFrame, pd.DataFrame]
+    Frame: TypeAlias = pl.DataFrame | pd.DataFrame
 else:
     Frame: TypeAlias = Any
 
-Symbols: TypeAlias = Union[str, Sequence[str]]
+Symbols: TypeAlias = str | Sequence[str]
 """One symbol or several: ``"AAPL"``, ``["AAPL", "I:SPX"]``."""
 
-Moment: TypeAlias = Union[str, dt.date, dt.datetime]
+Moment: TypeAlias = str | dt.date | dt.datetime
 """A New York trading date (``"2025-06-02"``, ``date``) or an instant (an aware ``datetime``, an ISO string with offset)."""
 
 FrameKind: TypeAlias = Literal["polars", "pandas"]

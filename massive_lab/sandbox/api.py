@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from massive_lab.schema.plans import Plan, plan
@@ -84,12 +83,14 @@ class MarketData(Protocol):
 
     def trades(self, symbol: str, start_ns: int, end_ns: int) -> Columns:
         """``sip_ns participant_ns trf_ns(-1) price size exchange tape(-1) sequence trf_id(-1) correction(-1) late(bool)``
-        and ``id`` and ``conditions`` (object arrays: str and tuple of int), ascending by ``sip_ns``."""
+        and ``id`` and ``conditions`` (object arrays: str and tuple of int), ascending by ``sip_ns``.
+        """
         ...
 
     def quotes(self, symbol: str, start_ns: int, end_ns: int) -> Columns:
         """``sip_ns participant_ns bid_price bid_size bid_exchange ask_price ask_size ask_exchange sequence tape(-1)
-        condition(-1) indicator(-1)``, ascending by ``sip_ns``; a price of 0 is a missing side."""
+        condition(-1) indicator(-1)``, ascending by ``sip_ns``; a price of 0 is a missing side.
+        """
         ...
 
     def values(self, symbol: str, start_ns: int, end_ns: int) -> Columns:
@@ -99,5 +100,6 @@ class MarketData(Protocol):
     def live_bars(self, symbol: str, span_ns: int, start_ns: int, end_ns: int) -> Columns:
         """Bars of one second or one minute as the stream emits them: ``emit_ns start_ns end_ns open high low close volume
         vwap trade_count day_volume day_vwap day_open average_size``, by ``emit_ns`` in the range. A bar revised by a late
-        print appears again under the same ``start_ns`` with a later ``emit_ns``. Index bars have NaN volumes."""
+        print appears again under the same ``start_ns`` with a later ``emit_ns``. Index bars have NaN volumes.
+        """
         ...

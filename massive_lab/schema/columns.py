@@ -160,7 +160,9 @@ SCHEMAS: dict[str, Table] = {
     for t in (
         Table("bars", "One row per symbol and interval ``[ts_event, ts_close)``.", _BAR, ("symbol", "ts_event")),
         Table("trades", "One row per trade print.", _TRADE, ("symbol", "ts_sip", "sequence")),
-        Table("quotes", "One row per change of the national best bid and offer.", _QUOTE, ("symbol", "ts_sip", "sequence")),
+        Table(
+            "quotes", "One row per change of the national best bid and offer.", _QUOTE, ("symbol", "ts_sip", "sequence")
+        ),
         Table(
             "values",
             "One row per index value.",
@@ -183,7 +185,13 @@ SCHEMAS: dict[str, Table] = {
                 _C("change", "f64", "price", "last less previous close", _NOT_SENT),
                 _C("change_percent", "f64", "%", "change in per cent of the previous close", _NOT_SENT),
                 _C("break_even_price", "f64", "price", "underlying price at which a buyer breaks even", _NOT_SENT),
-                _C("underlying_price", "f64", "price", "price or index value", "the plan of the underlying's class lacks it"),
+                _C(
+                    "underlying_price",
+                    "f64",
+                    "price",
+                    "price or index value",
+                    "the plan of the underlying's class lacks it",
+                ),
                 _C("ts_underlying", "ts", "ns UTC", "time of the underlying's price", "as underlying_price"),
                 _TIMEFRAME,
             ),
@@ -267,7 +275,12 @@ SCHEMAS: dict[str, Table] = {
             "market_status",
             "One row per market, as of the server's time.",
             (
-                _C("market", "str", "", "stocks, an exchange (exchange:nyse), an index group (indices:s_and_p), a currency market"),
+                _C(
+                    "market",
+                    "str",
+                    "",
+                    "stocks, an exchange (exchange:nyse), an index group (indices:s_and_p), a currency market",
+                ),
                 _C("status", "str", "", "open, closed or extended-hours"),
                 _C("ts_server", "ts", "ns UTC", "the server's time"),
                 _C("is_early", "bool", "", "before the regular session"),

@@ -144,7 +144,9 @@ def parse_symbol(text: str) -> Symbol:
     massive_lab.errors.UnknownSymbol: X:BTCUSD is a crypto symbol. [symbol X:BTCUSD] Only stocks, options and indices are served.
     """
     if not isinstance(text, str) or not text:
-        raise UnknownSymbol(f"A symbol must be a non-empty text; this is {text!r}.", hint="For example 'AAPL' or 'I:SPX'.")
+        raise UnknownSymbol(
+            f"A symbol must be a non-empty text; this is {text!r}.", hint="For example 'AAPL' or 'I:SPX'."
+        )
     prefix, rest = text[:2], text[2:]
     if prefix in _REFUSED:
         raise UnknownSymbol(
@@ -157,7 +159,9 @@ def parse_symbol(text: str) -> Symbol:
             raise UnknownSymbol(f"{text!r} is not an index symbol.", symbol=text, hint="Write it like 'I:SPX'.")
         return Symbol(text, "indices")
     if not _STOCK.fullmatch(text):
-        hint = f"Did you mean {text.upper()!r}?" if _STOCK.fullmatch(text.upper()) else "Write it like 'AAPL' or 'BRK.B'."
+        hint = (
+            f"Did you mean {text.upper()!r}?" if _STOCK.fullmatch(text.upper()) else "Write it like 'AAPL' or 'BRK.B'."
+        )
         raise UnknownSymbol(f"{text!r} is not a stock symbol.", symbol=text, hint=hint)
     return Symbol(text, "stocks")
 

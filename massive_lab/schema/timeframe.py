@@ -94,6 +94,7 @@ def parse_timeframe(text: str | Timeframe) -> Timeframe:
     match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidRequest(
-            f"{text!r} is not a timeframe.", hint="Use a number and a unit: 1s 1m 5m 1h 1d 1w 1mo 1q 1y ('m' minutes, 'mo' months)."
+            f"{text!r} is not a timeframe.",
+            hint="Use a number and a unit: 1s 1m 5m 1h 1d 1w 1mo 1q 1y ('m' minutes, 'mo' months).",
         )
     return Timeframe(int(match[1]), match[2])  # type: ignore[arg-type]

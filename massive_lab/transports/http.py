@@ -1,0 +1,288 @@
+"""The REST transport: pooled HTTP/1.1, one attempt after another, nothing parsed.
+
+Keeps these promises: the key travels in a header, only to the configured host; redirects are not followed; an identical
+request in flight is shared; a cancelled call aborts its connection; a body is whole or it is an error; a compressed body
+cannot inflate beyond a bound; every attempt that reached the network is reported to telemetry exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+from isal import isal_zlib
+
+from massive_lab._version import __version__
+from massive_lab.clock import Clock
+from massive_lab.config import Settings
+from massive_lab.errors import ClosedError, ConnectionLost, InvalidRequest, Timeout, TransportError
+from massive_lab.schema.endpoints import classify
+from massive_lab.schema.plans import ADVISED_CALLS_PER_SECOND
+from massive_lab.telemetry import RequestCoalesced, RequestDone, RetryScheduled, Telemetry, ThrottleWait
+from massive_lab.transports.ratelimit import TokenBucket
+from massive_lab.transports.retry import RetryBudget, RetryPolicy, parse_retry_after
+
+__all__ = ["Answer", "HttpTransport"]
+
+MAX_BODY_BYTES = 512 * 1024 * 1024
+_SAFE_PATH = "/:.-_~!$&'()*+,;=@%"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Lower-case names."""
+    body: bytes
+    n_wire_bytes: int
+    elapsed_s: float
+
+    @property
+    def request_id(self) -> str | None:
+        return self.headers.get("x-request-id")
+
+
+class _Flight:
+    __slots__ = ("n_waiting", "task")
+
+    def __init__(self, task: asyncio.Task[Answer]) -> None:
+        self.task = task
+        self.n_waiting = 0
+
+
+class HttpTransport:
+    """One connection pool to one host. All methods run on the loop thread.
+
+    Parameters
+    ----------
+    settings : Settings
+    telemetry : Telemetry
+    clock : Clock
+    chance : callable, optional
+        Draws from ``[0, 1)`` for the jitter of retries.
+    """
+
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, clock: Clock, *, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        self._chance = chance
+        self._policy = RetryPolicy(max_attempts=settings.max_attempts)
+        self._retry_budget = RetryBudget()
+        self._buckets: dict[str, TokenBucket] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._client: httpx2.AsyncClient | None = None
+        self._closed = False
+
+    async def get(
+        self, target: str, *, params: Mapping[str, str] | None = None, cause: str, budget: str = "stocks"
+    ) -> Answer:
+        """GET a path of the configured host.
+
+        Parameters
+        ----------
+        target : str
+            Path, or path and query as ``next_url`` gave it; never a host.
+        params : mapping, optional
+            Query parameters, encoded here.
+        cause : str
+            The loader or topic that asks, for telemetry.
+        budget : str
+            Whose call budget it spends: the asset class.
+
+        Returns
+        -------
+        Answer
+            Of any status: the last one, when retries did not help.
+
+        Raises
+        ------
+        Timeout, ConnectionLost
+            When no whole answer came, after retries.
+        ClosedError
+            When the transport was closed.
+        """
+        if not target.startswith("/") or target.startswith("//"):
+            raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
+        if params:
+            target = f"{target}{'&' if '?' in target else '?'}{urlencode(params)}"
+        endpoint = classify(urlsplit(target).path)
+        flight = self._flights.get(target)
+        if flight is None:
+            if self._closed:
+                raise ClosedError("The client is closed.", endpoint=endpoint, hint="Connect again.")
+            task = asyncio.create_task(self._with_retries(target, endpoint, cause, budget))
+            flight = self._flights[target] = _Flight(task)
+            task.add_done_callback(lambda _: self._flights.pop(target, None))
+        else:
+            self._telemetry.emit(RequestCoalesced(self._clock.monotonic(), endpoint, cause))
+        flight.n_waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            if self._closed and flight.task.cancelled():
+                raise ClosedError("The client was closed during the call.", endpoint=endpoint) from None
+            raise
+        finally:
+            flight.n_waiting -= 1
+            if flight.n_waiting == 0 and not flight.task.done():
+                # The last one who wanted it has gone: abort, and do not leave before it has ended.
+                self._flights.pop(target, None)
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+
+    async def aclose(self) -> None:
+        """Abort what is in flight and close the pool. Idempotent."""
+        self._closed = True
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    @property
+    def n_in_flight(self) -> int:
+        return len(self._flights)
+
+    async def _with_retries(self, target: str, endpoint: str, cause: str, budget: str) -> Answer:
+        attempt = 0
+        self._retry_budget.earn()
+        while True:
+            attempt += 1
+            await self._throttle(endpoint, budget)
+            answer: Answer | None = None
+            failure: TransportError | None = None
+            try:
+                answer = await self._attempt(target, endpoint, cause, attempt)
+            except TransportError as error:
+                failure = error
+            if answer is not None and answer.status < 400:
+                return answer
+            status = answer.status if answer is not None else None
+            after = (
+                parse_retry_after(answer.headers.get("retry-after"), self._clock.now_ns())
+                if answer is not None
+                else None
+            )
+            delay = self._policy.delay(attempt, status=status, retry_after_s=after, chance=self._chance())
+            if delay is None or not self._retry_budget.spend():
+                if answer is not None:
+                    return answer
+                assert failure is not None
+                raise failure
+            reason = str(status) if status is not None else type(failure).__name__
+            self._telemetry.emit(RetryScheduled(self._clock.monotonic(), endpoint, reason, delay, attempt))
+            await self._clock.sleep(delay)
+
+    async def _throttle(self, endpoint: str, budget: str) -> None:
+        bucket = self._buckets.get(budget)
+        if bucket is None:
+            per_minute = self._settings.calls_per_minute
+            bucket = TokenBucket(ADVISED_CALLS_PER_SECOND, 1.0) if per_minute is None else TokenBucket(per_minute, 60.0)
+            self._buckets[budget] = bucket
+        wait_s = bucket.reserve(self._clock.monotonic())
+        if wait_s > 0:
+            self._telemetry.emit(ThrottleWait(self._clock.monotonic(), endpoint, wait_s))
+            await self._clock.sleep(wait_s)
+
+    async def _attempt(self, target: str, endpoint: str, cause: str, attempt: int) -> Answer:
+        started = self._clock.monotonic()
+        status: int | None = None
+        n_bytes = 0
+        outcome = "cancelled"
+        request_id: str | None = None
+        try:
+            async with self._open().stream("GET", self._settings.rest_url + target) as response:
+                status = response.status_code
+                request_id = response.headers.get("x-request-id")
+                chunks: list[bytes] = []
+                async for chunk in response.aiter_raw():
+                    n_bytes += len(chunk)
+                    if n_bytes > MAX_BODY_BYTES:
+                        raise ConnectionLost(f"The answer is larger than {MAX_BODY_BYTES} bytes.", endpoint=endpoint)
+                    chunks.append(chunk)
+                headers = MappingProxyType({name.lower(): value for name, value in response.headers.items()})
+            body = _inflate(chunks, headers.get("content-encoding", ""), endpoint)
+            outcome = "ok" if status < 400 else "http_error"
+            return Answer(status, headers, body, n_bytes, self._clock.monotonic() - started)
+        except httpx2.TimeoutException as error:
+            outcome = "timeout"
+            raise Timeout(
+                f"No answer within {self._settings.timeout_s:g} s ({type(error).__name__}).",
+                endpoint=endpoint,
+                request_id=request_id,
+                hint="Try again, or raise timeout_s.",
+            ) from None
+        except (httpx2.TransportError, ConnectionLost) as error:
+            outcome = "connection"
+            if isinstance(error, ConnectionLost):
+                raise
+            raise ConnectionLost(
+                f"The connection failed: {type(error).__name__}: {error}.",
+                endpoint=endpoint,
+                request_id=request_id,
+                hint="Check the network and MASSIVE_REST_URL.",
+            ) from None
+        finally:
+            now = self._clock.monotonic()
+            self._telemetry.emit(
+                RequestDone(now, endpoint, cause, status, outcome, n_bytes, now - started, attempt, request_id)
+            )
+
+    def _open(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            if self._closed:
+                raise ClosedError("The client is closed.", hint="Connect again.")
+            settings = self._settings
+            host = urlsplit(settings.rest_url).hostname or ""
+            self._client = httpx2.AsyncClient(
+                headers={
+                    **settings.extra_headers,
+                    "Authorization": f"Bearer {settings.api_key.reveal()}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
+                    "User-Agent": f"massive_lab/{__version__}",
+                },
+                timeout=httpx2.Timeout(settings.timeout_s, connect=settings.connect_timeout_s, pool=None),
+                limits=httpx2.Limits(
+                    max_connections=settings.max_connections, max_keepalive_connections=settings.max_connections
+                ),
+                follow_redirects=False,
+                # A proxy of the environment is for the vendor, not for a server on this machine.
+                trust_env=host not in ("127.0.0.1", "localhost", "::1"),
+            )
+        return self._client
+
+
+def _inflate(chunks: list[bytes], encoding: str, endpoint: str) -> bytes:
+    if not encoding or encoding == "identity":
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if encoding not in ("gzip", "x-gzip"):
+        raise ConnectionLost(f"The answer is encoded as {encoding[:40]!r}, which was not asked for.", endpoint=endpoint)
+    inflater = isal_zlib.decompressobj(wbits=31)
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES
+    try:
+        for chunk in chunks:
+            part = inflater.decompress(chunk, room)
+            room -= len(part)
+            parts.append(part)
+            if room <= 0 or inflater.unconsumed_tail:
+                raise ConnectionLost(f"The answer inflates beyond {MAX_BODY_BYTES} bytes.", endpoint=endpoint)
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # the stub calls the class a value
+        raise ConnectionLost(f"The compressed answer is damaged: {error}.", endpoint=endpoint) from None
+    if not inflater.eof:
+        raise ConnectionLost("The compressed answer ends too early.", endpoint=endpoint)
+    return b"".join(parts)

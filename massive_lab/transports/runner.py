@@ -1,0 +1,218 @@
+"""One background thread that owns the event loop of all sockets.
+
+Scripts, notebooks (whose own loop is busy with the cell) and several threads at once can all use it, because nobody
+calls ``asyncio.run`` and nobody blocks it. The thread starts on first use, is a daemon, and is closed at exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
+
+from massive_lab.errors import ClosedError, InvalidRequest, Timeout
+
+__all__ = ["Runner", "Submission"]
+
+T = TypeVar("T")
+_log = logging.getLogger("massive_lab.runner")
+_CANCEL_GRACE_S = 10.0
+
+
+class Submission:
+    """A coroutine running on the loop thread. Cancelling it waits, within bounds, until it has really ended."""
+
+    __slots__ = ("_loop", "_task", "finished", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._task: asyncio.Task[Any] | None = None
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.finished = threading.Event()
+
+    def _start(self, coro: Coroutine[Any, Any, Any]) -> None:
+        if self.future.cancelled():
+            coro.close()
+            self.finished.set()
+            return
+        self._task = self._loop.create_task(coro)
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self.future.cancel()
+            self.future.set_running_or_notify_cancel()
+        elif not self.future.cancelled():
+            error = task.exception()
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(task.result())
+        elif (error := task.exception()) is not None:
+            _log.error("a cancelled call ended with an error", exc_info=error)
+        self.finished.set()
+
+    def cancel(self) -> None:
+        """Ask the coroutine to stop; `finished` is set once it has."""
+
+        def on_loop() -> None:
+            if self._task is None:
+                self.future.cancel()
+            else:
+                self._task.cancel()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(on_loop)
+
+    def done(self) -> bool:
+        return self.finished.is_set()
+
+
+class Runner:
+    """A loop thread and the ways into it.
+
+    `Runner.shared` is what the library uses; a private runner is for tests.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> with Runner() as runner:
+    ...     runner.call(asyncio.sleep(0, result="done"))
+    'done'
+    """
+
+    _shared: Runner | None = None
+    _shared_lock = threading.Lock()
+
+    def __init__(self, name: str = "massive_lab-io") -> None:
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._spawned: set[asyncio.Task[Any]] = set()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._main, args=(started,), name=name, daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _main(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.call_soon(started.set)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    @classmethod
+    def shared(cls) -> Runner:
+        """The process's runner; made on first use, and anew in a forked child."""
+        with cls._shared_lock:
+            shared = cls._shared
+            if shared is None or shared._closed or shared._pid != os.getpid():
+                cls._shared = shared = cls()
+                atexit.register(shared.close)
+            return shared
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    @property
+    def in_loop_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def submit(self, coro: Coroutine[Any, Any, T]) -> Submission:
+        """Start a coroutine on the loop from any thread."""
+        if self._closed or self._pid != os.getpid():
+            coro.close()
+            raise ClosedError("The loop thread is closed.", hint="Connect again.")
+        submission = Submission(self._loop)
+        self._loop.call_soon_threadsafe(submission._start, coro)
+        return submission
+
+    def call(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for it; Ctrl-C or the timeout cancel it first.
+
+        Raises
+        ------
+        Timeout
+            After `timeout` seconds.
+        InvalidRequest
+            When called from the loop thread itself, where waiting would never end.
+        """
+        if self.in_loop_thread:
+            coro.close()
+            raise InvalidRequest(
+                "A blocking call was made from the library's own loop thread.",
+                hint="Use the async client inside callbacks, or hand the work to another thread.",
+            )
+        submission = self.submit(coro)
+        try:
+            result: T = submission.future.result(timeout)
+            return result
+        except concurrent.futures.TimeoutError:
+            if submission.future.done():
+                raise  # the coroutine's own TimeoutError
+            self._abandon(submission)
+            raise Timeout(f"No result within {timeout:g} s.") from None
+        except concurrent.futures.CancelledError:
+            raise ClosedError("The call was cancelled because its client was closed.") from None
+        except BaseException:
+            if not submission.done():
+                self._abandon(submission)
+            raise
+
+    def _abandon(self, submission: Submission) -> None:
+        submission.cancel()
+        if not submission.finished.wait(_CANCEL_GRACE_S):
+            _log.error("a cancelled call did not stop within %g s", _CANCEL_GRACE_S)
+
+    async def acall(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine that runs on this loop, from any loop; cancelling the wait cancels it."""
+        if asyncio.get_running_loop() is self._loop:
+            return await coro
+        submission = self.submit(coro)
+        try:
+            result: T = await asyncio.wrap_future(submission.future)
+            return result
+        except asyncio.CancelledError:
+            submission.cancel()
+            raise
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], *, name: str | None = None) -> Submission:
+        """Start background work; a failure nobody waits for is logged instead of lost."""
+        submission = self.submit(coro)
+
+        def report(future: concurrent.futures.Future[Any]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                _log.error("background work %s failed", name or coro, exc_info=error)
+
+        submission.future.add_done_callback(report)
+        return submission
+
+    def close(self) -> None:
+        """Cancel what runs, close the loop and end the thread. Idempotent."""
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if not self.in_loop_thread:
+            self._thread.join(_CANCEL_GRACE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
