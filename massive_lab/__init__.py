@@ -1,7 +1,125 @@
-"""DataFrame-first access to Massive.com market data."""
+"""DataFrame-first access to Massive.com market data: history, indicators, live ticks, and what they cost.
+
+``import massive_lab as ml`` loads nothing heavy; each name is resolved when it is first used.
+
+==================== =========================================================================
+connecting           `connect` `aconnect` `Lab` `AsyncLab`
+indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap`, and `indicators.apply`
+frames               `check` `resample` `replay`
+macro                `regime.classify` `regime.latest`
+errors               `MassiveLabError` and its tree, see `errors`
+==================== =========================================================================
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from massive_lab._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from massive_lab import errors, indicators, regime, sandbox, schema
+    from massive_lab.errors import (
+        ClosedError,
+        ConfigError,
+        ConnectionLost,
+        DataError,
+        DecodeError,
+        FrameInvariantError,
+        GapError,
+        IncompletePagination,
+        InvalidRequest,
+        MassiveLabError,
+        NotEntitled,
+        RateLimited,
+        SlowReader,
+        SubscriptionFailed,
+        Timeout,
+        TransportError,
+        Unauthorized,
+        UnknownSymbol,
+        UpstreamError,
+    )
+    from massive_lab.frames.bars import resample
+    from massive_lab.frames.check import check
+    from massive_lab.frames.replay import replay
+    from massive_lab.indicators import atr, ema, macd, rsi, session_vwap, sma
+    from massive_lab.lab.aio import AsyncLab
+    from massive_lab.lab.core import aconnect, connect
+    from massive_lab.lab.sync import Lab
+
+__all__ = [
+    "AsyncLab",
+    "ClosedError",
+    "ConfigError",
+    "ConnectionLost",
+    "DataError",
+    "DecodeError",
+    "FrameInvariantError",
+    "GapError",
+    "IncompletePagination",
+    "InvalidRequest",
+    "Lab",
+    "MassiveLabError",
+    "NotEntitled",
+    "RateLimited",
+    "SlowReader",
+    "SubscriptionFailed",
+    "Timeout",
+    "TransportError",
+    "Unauthorized",
+    "UnknownSymbol",
+    "UpstreamError",
+    "__version__",
+    "aconnect",
+    "atr",
+    "check",
+    "connect",
+    "ema",
+    "errors",
+    "indicators",
+    "macd",
+    "regime",
+    "replay",
+    "resample",
+    "rsi",
+    "sandbox",
+    "schema",
+    "session_vwap",
+    "sma",
+]
+
+_MODULES = frozenset({"errors", "indicators", "regime", "sandbox", "schema"})
+_HOMES = {
+    "AsyncLab": "lab.aio",
+    "Lab": "lab.sync",
+    "aconnect": "lab.core",
+    "atr": "indicators",
+    "check": "frames.check",
+    "connect": "lab.core",
+    "ema": "indicators",
+    "macd": "indicators",
+    "replay": "frames.replay",
+    "resample": "frames.bars",
+    "rsi": "indicators",
+    "session_vwap": "indicators",
+    "sma": "indicators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = import_module(f"massive_lab.{name}")
+    elif name in _HOMES:
+        value = getattr(import_module(f"massive_lab.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = getattr(import_module("massive_lab.errors"), name)
+    else:
+        raise AttributeError(f"module 'massive_lab' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -116,7 +116,7 @@ class OptionSymbol(Symbol):
 
 
 @lru_cache(maxsize=65536)
-def parse_symbol(text: str) -> Symbol:
+def parse_symbol(text: object) -> Symbol:
     """Read a symbol as the vendor writes it.
 
     Parameters

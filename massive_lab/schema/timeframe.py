@@ -71,7 +71,7 @@ class Timeframe:
 
 
 @lru_cache(maxsize=256)
-def parse_timeframe(text: str | Timeframe) -> Timeframe:
+def parse_timeframe(text: object) -> Timeframe:
     """Read a timeframe.
 
     Parameters

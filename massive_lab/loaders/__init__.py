@@ -1,0 +1,1 @@
+"""REST use cases: each loader asks, follows pages and gives back one schema-exact frame."""
