@@ -98,7 +98,9 @@ def examine(environ: Mapping[str, str] | None = None, *, needs_key: bool = False
     found = [_python(), *_packages(), _key(values, needs_key=needs_key)]
     if values.get("MASSIVE_ENV", "production") not in ("production", "development"):
         found.append(
-            Finding("MASSIVE_ENV", "fail", "neither production nor development", "Set MASSIVE_ENV=production, or unset it.")
+            Finding(
+                "MASSIVE_ENV", "fail", "neither production nor development", "Set MASSIVE_ENV=production, or unset it."
+            )
         )
     return found
 
@@ -106,7 +108,9 @@ def examine(environ: Mapping[str, str] | None = None, *, needs_key: bool = False
 def _python() -> Finding:
     name = platform.python_implementation()
     if name != "CPython":
-        return Finding("Python", "warn", f"{name} {platform.python_version()}", "The library is tested on CPython only.")
+        return Finding(
+            "Python", "warn", f"{name} {platform.python_version()}", "The library is tested on CPython only."
+        )
     return Finding("Python", "pass", f"{name} {platform.python_version()}")
 
 
@@ -121,7 +125,12 @@ def _packages() -> list[Finding]:
     absent = [name for name in NOTEBOOK_PACKAGES if version_of(name) is None]
     if absent:
         findings.append(
-            Finding("notebooks", "warn", f"missing: {', '.join(absent)}", "For the audit: pip install 'massive-lab[notebook]'.")
+            Finding(
+                "notebooks",
+                "warn",
+                f"missing: {', '.join(absent)}",
+                "For the audit: pip install 'massive-lab[notebook]'.",
+            )
         )
     else:
         findings.append(Finding("notebooks", "pass", "notebooks can be executed"))

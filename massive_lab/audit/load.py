@@ -15,11 +15,24 @@ from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS, PROXY_CALLS_PER_MINUT
 from massive_lab.schema.symbols import Symbol, parse_many
 from massive_lab.typing import Cluster
 
-__all__ = ["CHANNELS", "NAIVE_INTERVAL_S", "POLL_INTERVAL_S", "ClusterLoad", "LoadPlan", "LoadRow", "compare", "predict"]
+__all__ = [
+    "CHANNELS",
+    "NAIVE_INTERVAL_S",
+    "POLL_INTERVAL_S",
+    "ClusterLoad",
+    "LoadPlan",
+    "LoadRow",
+    "compare",
+    "predict",
+]
 
 NAIVE_INTERVAL_S = 3.0
 CLUSTERS: tuple[Cluster, ...] = ("stocks", "options", "indices")
-CHANNELS: dict[Cluster, tuple[str, ...]] = {"stocks": ("T", "Q", "A"), "options": ("T", "Q", "A"), "indices": ("V", "A")}
+CHANNELS: dict[Cluster, tuple[str, ...]] = {
+    "stocks": ("T", "Q", "A"),
+    "options": ("T", "Q", "A"),
+    "indices": ("V", "A"),
+}
 """Channels that a live session opens for a symbol when none are named."""
 POLL_INTERVAL_S: dict[Cluster, float] = {"stocks": 4.0, "options": 2.0, "indices": 5.0}
 """Seconds between two fallback polls of a cluster in an open market."""

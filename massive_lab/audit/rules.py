@@ -39,7 +39,10 @@ def _no_failed_loads(loaders: Rows) -> Opinion:
         return "fail", "Nothing was loaded."
     if failed:
         return "fail", f"Loads that failed: {', '.join(failed)}."
-    return "pass", f"{_n(sum(row['calls'] for row in loaders), 'load')} brought {sum(row['rows'] for row in loaders):,} rows."
+    return (
+        "pass",
+        f"{_n(sum(row['calls'] for row in loaders), 'load')} brought {sum(row['rows'] for row in loaders):,} rows.",
+    )
 
 
 def _latency(overall: Mapping[str, Any]) -> Opinion:
@@ -115,9 +118,15 @@ def _fell_back(rows: Rows) -> Opinion:
     if not rows:
         return "fail", "No socket was dropped."
     if late:
-        return "fail", f"No poll within {FALLBACK_BOUND_S * 1000:g} ms of the loss: {', '.join(row['cluster'] for row in late)}."
+        return (
+            "fail",
+            f"No poll within {FALLBACK_BOUND_S * 1000:g} ms of the loss: {', '.join(row['cluster'] for row in late)}.",
+        )
     slowest = max(row["since_loss_s"] for row in rows)
-    return "pass", f"{slowest * 1000:g} ms from the loss to the first poll at most; the bound is {FALLBACK_BOUND_S * 1000:g} ms."
+    return (
+        "pass",
+        f"{slowest * 1000:g} ms from the loss to the first poll at most; the bound is {FALLBACK_BOUND_S * 1000:g} ms.",
+    )
 
 
 def _came_back(rows: Rows) -> Opinion:
@@ -174,13 +183,16 @@ def _labelled(regime: Mapping[str, Any]) -> Opinion:
 
 
 def _nothing_left(left: Sequence[str]) -> Opinion:
-    return ("fail" if left else "pass"), f"Left behind: {', '.join(left)}." if left else "No thread, task or socket is left."
+    return (
+        "fail" if left else "pass"
+    ), f"Left behind: {', '.join(left)}." if left else "No thread, task or socket is left."
 
 
 def _memory(growth_bytes: int) -> Opinion:
     return (
-        "pass" if growth_bytes <= _MEMORY_BYTES else "warn"
-    ), f"Live streaming left {growth_bytes / 2**20:+.1f} MiB of resident memory; the bound is {_MEMORY_BYTES // 2**20} MiB."
+        ("pass" if growth_bytes <= _MEMORY_BYTES else "warn"),
+        f"Live streaming left {growth_bytes / 2**20:+.1f} MiB of resident memory; the bound is {_MEMORY_BYTES // 2**20} MiB.",
+    )
 
 
 def _sound_environment(findings: Rows) -> Opinion:

@@ -1,0 +1,461 @@
+"""What each section of the report shows: a sentence, a picture, the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from massive_lab.audit import charts
+from massive_lab.audit.html import Column, bytes_, figure, mark, number, percent, rate, seconds, table, text
+
+__all__ = [
+    "checks", "cleanup", "coverage", "environment", "fallback", "indicators", "polling", "reconciliation", "regime",
+    "rest", "subscriptions",
+]  # fmt: skip
+
+Document = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def _p(words: str) -> str:
+    return f"<p>{escape(words)}</p>"
+
+
+def _sentence(document: Document, rule_id: str) -> str:
+    """The finding of a rule, where the section it belongs to begins."""
+    for check in document["score"]["checks"]:
+        if check["id"] == rule_id:
+            finding = check["finding"] or document["timings"].get("findings", {}).get(rule_id, "")
+            return f'<p class="finding">{mark(check["verdict"])} {escape(finding)}</p>'
+    return ""
+
+
+def checks(document: Document) -> str:
+    """Every rule with its verdict, its points and the place of its evidence."""
+    timed = document["timings"].get("findings", {})
+    rows = [
+        {
+            **check,
+            "finding": check["finding"] or timed.get(check["id"], ""),
+            "points": f"{number(check['points'], 2)} / {number(check['worth'], 2)}",
+            "title": check["title"] + (" (critical)" if check["critical"] else ""),
+        }
+        for check in document["score"]["checks"]
+    ]
+    columns = [
+        Column("title", "Check", right=False),
+        Column("verdict", "Verdict", mark, right=False),
+        Column("points", "Points"),
+        Column("finding", "Finding", right=False),
+        Column("evidence", "Evidence in audit.json", _evidence, right=False),
+    ]
+    return _p(
+        "Ten points, shared out by published weights. A point is earned only by a measured fact, named in the last column. "
+        "A critical check that fails fails the audit."
+    ) + table("Checks", columns, rows)
+
+
+def _evidence(pointers: Sequence[str]) -> str:
+    return "<br>".join(f"<code>{escape(pointer)}</code>" for pointer in pointers)
+
+
+def rest(document: Document) -> str:
+    """Calls, bytes and errors for each endpoint; latency beside them."""
+    section, timings = document["sections"]["rest"], document["timings"].get("rest") or {"endpoints": []}
+    latency = {row["endpoint"]: row for row in timings["endpoints"]}
+    rows = [{**row, **latency.get(row["endpoint"], {})} for row in section["endpoints"]]
+    columns = [
+        Column("endpoint", "Endpoint", right=False),
+        Column("calls", "Calls", number),
+        Column("errors", "Errors", number),
+        Column("retries", "Retries", number),
+        Column("coalesced", "Shared", number),
+        Column("cache_hits", "Cached", number),
+        Column("bytes", "Bytes", bytes_),
+        Column("p50_ms", "p50 ms", lambda v: number(v, 1)),
+        Column("p95_ms", "p95 ms", lambda v: number(v, 1)),
+    ]
+    loads = [
+        Column("loader", "Load", right=False),
+        Column("calls", "Calls", number),
+        Column("rows", "Rows", number),
+        Column("pages", "Pages", number),
+        Column("failed", "Failed", number),
+    ]
+    picture = (
+        figure(
+            charts.dots(
+                "Latency of each endpoint, median and 95th percentile",
+                [
+                    charts.Dots(row["endpoint"], row["p50_ms"], row["p95_ms"], f"{row['p95_ms']:,.0f} ms")
+                    for row in sorted(timings["endpoints"], key=lambda row: -row["p95_ms"])
+                ],
+                unit="ms",
+            ),
+            "Latency of each endpoint: the filled dot is the median, the ring the 95th percentile.",
+        )
+        if latency
+        else ""
+    )
+    return (
+        _sentence(document, "rest.errors") + _sentence(document, "rest.loads") + _sentence(document, "rest.latency")
+        + picture + table("Endpoints", columns, rows) + table("Loads", loads, section["loaders"])
+    )  # fmt: skip
+
+
+def subscriptions(document: Document) -> str:
+    """Who asked for what, what went upstream, what came back."""
+    section = document["sections"]["subscriptions"]
+    asked = [
+        charts.Bar(row["topic"], row["readers"], f"{row['readers']} asked, {row['subscribes']} sent", "a")
+        for row in section["topics"]
+        if row["readers"] > 1
+    ]
+    shared = (
+        figure(
+            charts.bars("Readers of each topic that was asked for more than once", asked),
+            "Topics that several readers asked for. Each was subscribed to upstream as often as its label says.",
+        )
+        if asked
+        else ""
+    )
+    columns = [
+        Column("topic", "Topic", right=False),
+        Column("cluster", "Socket", right=False),
+        Column("readers", "Readers", number),
+        Column("subscribes", "Sent upstream", number),
+        Column("duplicates_sent", "Sent twice", number),
+        Column("messages", "Messages", number),
+        Column("messages_per_second", "A second", lambda v: number(v, 2)),
+        Column("dropped", "Dropped", number),
+    ]
+    return (
+        _sentence(document, "subscriptions.shared") + _sentence(document, "subscriptions.confirmed")
+        + _sentence(document, "subscriptions.whole") + _rates(section) + shared + table("Topics", columns, section["topics"])
+        + _stream_timings(document)
+    )  # fmt: skip
+
+
+def _rates(section: Document) -> str:
+    series = [row for row in section["clusters"] if any(row["per_second"])]
+    if not series:
+        return ""
+    n = max(len(row["per_second"]) for row in series)
+    chart = charts.lines(
+        "Messages a second on each socket",
+        [charts.Line(row["cluster"], row["per_second"], "abc"[i % 3]) for i, row in enumerate(series)],
+        labels=[f"{i + 1} s" for i in range(n)],
+        height=150,
+        zero=True,
+    )
+    return figure(chart, "Messages in each second of the feed's clock, by socket.")
+
+
+def _stream_timings(document: Document) -> str:
+    rows = (document["timings"].get("stream") or {}).get("clusters")
+    if not rows:
+        return ""
+    columns = [
+        Column("cluster", "Socket", right=False),
+        Column("frames", "Frames", number),
+        Column("bytes", "Bytes", bytes_),
+        Column("bytes_per_second", "Bytes a second", bytes_),
+        Column("events_per_frame", "Events a frame", lambda v: number(v, 1)),
+    ]
+    return table("Frames on the wire", columns, rows)
+
+
+def polling(document: Document) -> str:
+    """Calls a minute: measured, predicted, naive, and the limit."""
+    section = document["sections"]["polling"]
+    totals = section["totals"]
+    picture = charts.bars(
+        "Calls a minute with every socket down",
+        [
+            charts.Bar("measured", totals["worst_per_minute"], f"{totals['worst_per_minute']:,.4g} a minute"),
+            charts.Bar(
+                "predicted",
+                totals["predicted_per_minute"],
+                f"{totals['predicted_per_minute']:,.4g} a minute",
+                "a",
+                hollow=True,
+            ),
+            charts.Bar(
+                "naive, each 3 s", totals["naive_per_minute"], f"{totals['naive_per_minute']:,.4g} a minute", "b"
+            ),
+        ],
+        limit=totals["limit_per_minute"],
+        limit_label=f"limit {totals['limit_per_minute']:,}",
+    )
+    plan = [
+        Column("cluster", "Cluster", right=False),
+        Column("symbols", "Symbols", number),
+        Column("topics", "Topics", number),
+        Column("interval_s", "Poll each, s", lambda v: number(v, 1)),
+        Column("calls_per_poll", "Calls a poll", number),
+        Column("fallback_per_minute", "Calls a minute", rate),
+        Column("naive_per_minute", "Naive", rate),
+    ]
+    rows = [
+        Column("phase", "Phase", right=False),
+        Column("endpoint", "Endpoint", right=False),
+        Column("calls", "Calls", number),
+        Column("predicted", "Predicted", lambda v: number(v, 0 if v == int(v) else 1)),
+        Column("window_s", "Window, s", _once),
+        Column("per_minute", "A minute", _once),
+        Column("predicted_per_minute", "Predicted a minute", _once),
+        Column("naive_per_minute", "Naive a minute", _once),
+    ]
+    return (
+        _sentence(document, "polling.limit") + _sentence(document, "polling.predicted") + _sentence(document, "polling.quiet")
+        + figure(picture, "REST calls a minute while polling replaces the sockets, against polling every symbol by itself.")
+        + table("The plan for this watchlist, should every socket be down", plan, section["plan"])
+        + table("Measured against predicted, by phase and endpoint", rows, section["rows"])
+    )  # fmt: skip
+
+
+def _once(value: float | None) -> str:
+    return '<span class="none">once</span>' if value is None else rate(value)
+
+
+_LIVE_STATES = {"live"}
+_FALLBACK_STATES = {"fallback", "polling", "degraded"}
+
+
+def fallback(document: Document) -> str:
+    """Loss, first poll, return; on the clock of the feed."""
+    section = document["sections"]["fallback"]
+    columns = [
+        Column("cluster", "Socket", right=False),
+        Column("since_loss_s", "Loss to first poll", seconds),
+        Column("topics", "Topics", number),
+        Column("polls", "Polls", number),
+        Column("polled_symbols", "Symbols polled", number),
+        Column("outage_s", "Outage", seconds),
+        Column("attempts", "Attempts", number),
+        Column("gaps", "Gaps told", number),
+        Column("recovered", "Came back", lambda v: mark("pass" if v else "fail"), right=False),
+    ]
+    moments = [
+        {"cluster": row["cluster"], **moment} for row in section["clusters"] for moment in row["timeline"]
+    ]  # fmt: skip
+    states = [
+        Column("cluster", "Socket", right=False),
+        Column("at_s", "At, s", lambda v: number(v, 2)),
+        Column("state", "State", right=False),
+        Column("reason", "Reason", right=False),
+    ]
+    lanes = [_lane(row) for row in section["clusters"]]
+    picture = (
+        figure(
+            charts.lanes("What each socket did during the drill", lanes),
+            "Seconds on the feed's clock since the sockets were dropped. Filled blue: live. Hollow orange: down, served by polling. "
+            "Grey: connecting.",
+        )
+        if any(lane.spans for lane in lanes)
+        else ""
+    )
+    return (
+        _sentence(document, "fallback.time") + _sentence(document, "fallback.recovery") + _sentence(document, "fallback.gaps")
+        + picture + table("Each dropped socket", columns, section["clusters"])
+        + f"<details><summary>All changes of state</summary>{table('Changes of state', states, moments)}</details>"
+    )  # fmt: skip
+
+
+def _lane(row: Document) -> charts.Lane:
+    moments = row["timeline"]
+    if not moments:
+        return charts.Lane(row["cluster"], ())
+    end = row.get("until_s") or moments[-1]["at_s"] + 1
+    spans = []
+    for this, after in zip(moments, [*(m["at_s"] for m in moments[1:]), end], strict=True):
+        state = this["state"]
+        series, hollow = (
+            ("a", False) if state in _LIVE_STATES else ("b", True) if state in _FALLBACK_STATES else ("c", False)
+        )
+        spans.append(charts.Span(this["at_s"], max(after, this["at_s"]), series, state, hollow))
+    return charts.Lane(row["cluster"], tuple(spans))
+
+
+def coverage(document: Document) -> str:
+    """How much of the chain and of the indices is there."""
+    section = document["sections"]["coverage"]
+    chain = section.get("chain")
+    parts = _sentence(document, "coverage.options") + _sentence(document, "coverage.indices")
+    if chain:
+        share = [
+            charts.Bar(name, chain[key] / max(chain["contracts"], 1) * 100, f"{chain[key]:,} ({percent(chain[key] / max(chain['contracts'], 1))})")
+            for name, key in (
+                ("listed and found", "contracts"), ("two-sided quote", "with_quote"), ("last trade", "with_trade"),
+                ("greeks", "with_greeks"), ("implied volatility", "with_iv"), ("open interest", "with_open_interest"),
+            )
+        ]  # fmt: skip
+        parts += figure(
+            charts.bars(f"Coverage of the {chain['underlying']} chain", share),
+            f"The {chain['underlying']} chain: contracts that carry each kind of value, in per cent of all.",
+        )
+        smile = chain.get("smile")
+        if smile:
+            parts += figure(
+                charts.lines(
+                    f"Implied volatility by strike, {smile['expiration']}",
+                    [charts.Line("call", smile["call"], "a"), charts.Line("put", smile["put"], "b")],
+                    labels=[f"{strike:g}" for strike in smile["strikes"]],
+                    height=150,
+                ),
+                f"Implied volatility (%) by strike for {smile['expiration']}, the expiration nearest to thirty days.",
+            )
+    columns = [
+        Column("symbol", "Index", right=False),
+        Column("name", "Name", right=False),
+        Column("value", "Value", lambda v: number(v, 2)),
+        Column("market_status", "Market", right=False),
+        Column("timeframe", "Timeliness", right=False),
+        Column("error", "Error", lambda v: "" if v is None else text(v), right=False),
+    ]
+    return parts + table("Indices", columns, section.get("indices") or [])
+
+
+def indicators(document: Document) -> str:
+    """Price with its averages, and the comparison with the server's indicators."""
+    section = document["sections"]["indicators"]
+    chart, parts = section.get("chart"), _sentence(document, "indicators.agree")
+    if chart:
+        parts += figure(
+            charts.lines(
+                f"{chart['symbol']}: close and EMA 20",
+                [charts.Line("close", chart["close"], "c", 1.2), charts.Line("EMA 20", chart["ema_20"], "a", 2)],
+                labels=chart["labels"],
+                height=180,
+            )
+            + charts.lines(
+                f"{chart['symbol']}: RSI 14",
+                [charts.Line("RSI 14", chart["rsi_14"], "b")],
+                labels=chart["labels"],
+                height=90,
+                bands=((30, ""), (70, "")),
+            ),
+            f"{chart['symbol']}, daily: close with its 20-day exponential average; below, the 14-day RSI with 30 and 70 marked.",
+        )
+    columns = [
+        Column("indicator", "Indicator", right=False),
+        Column("n", "Values compared", number),
+        Column(
+            "difference", "Largest relative difference", lambda v: f"{v:.1e}".replace("-", "\N{MINUS SIGN}"), right=True
+        ),
+        Column("agrees", "Agrees", lambda v: mark("pass" if v else "fail"), right=False),
+    ]
+    made = [
+        Column("column", "Column", right=False),
+        Column("rows", "Rows", number),
+        Column("warmup", "Warming up", number),
+        Column("last", "Last value", lambda v: number(v, 4)),
+    ]
+    return (
+        parts + table("Ours against the server's indicators", columns, section.get("compared") or [])
+        + table("Columns computed", made, section["columns"])
+    )  # fmt: skip
+
+
+def regime(document: Document) -> str:
+    """The label of the last day, its reasons, and the days before it."""
+    section = document["sections"]["regime"]
+    chart = section.get("chart")
+    parts = _sentence(document, "regime.labelled")
+    parts += (
+        f'<p class="regime"><strong>{escape(section["last"])}</strong> on {escape(section["date"])}</p>'
+        f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in section['reasons'])}</ul>"
+    )
+    if chart:
+        shades = _runs(chart["defensive"])
+        parts += figure(
+            charts.lines(chart["price_title"], [charts.Line(chart["price_name"], chart["price"], "a")], labels=chart["labels"],
+                         height=150, shades=shades)
+            + charts.lines("VIX", [charts.Line("VIX", chart["vix"], "b")], labels=chart["labels"], height=80, shades=shades),
+            chart["caption"],
+        )  # fmt: skip
+    columns = [
+        Column("regime", "Regime", right=False),
+        Column("days", "Days", number),
+        Column("share", "Share", percent),
+    ]
+    return parts + table("Days by regime", columns, section["by_regime"])
+
+
+def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for i, flag in enumerate(flags):
+        if not flag:
+            continue
+        if runs and runs[-1][1] == i:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def cleanup(document: Document) -> str:
+    """What the process held before, while streaming, and after closing."""
+    section = document["sections"]["cleanup"]
+    memory = (document["timings"].get("memory") or {}).get("rows")
+    columns = [
+        Column("moment", "Moment", right=False),
+        Column("threads", "Threads", number),
+        Column("tasks", "Tasks", number),
+        Column("sockets", "Sockets", number),
+        Column("memory_bytes", "Resident memory", bytes_),
+    ]
+    held = {row["moment"]: row["memory_bytes"] for row in memory or []}
+    rows = [{**row, "memory_bytes": held.get(row["moment"])} for row in section["held"]]
+    return (
+        _sentence(document, "cleanup.left") + _sentence(document, "cleanup.memory")
+        + table("Held by the process", columns, rows)
+    )  # fmt: skip
+
+
+def reconciliation(document: Document) -> str:
+    """Our counts beside the server's."""
+    section = document["sections"]["reconciliation"]
+    columns = [
+        Column("what", "Count", right=False),
+        Column("key", "Of", right=False),
+        Column("ours", "Ours", number),
+        Column("served", "Served", number),
+        Column("equal", "Equal", lambda v: mark("pass" if v else "fail"), right=False),
+    ]
+    different = [line for line in section["lines"] if not line["equal"]]
+    shown = table("Lines that differ", columns, different) if different else ""
+    return (
+        _sentence(document, "reconciliation.counts")
+        + _p(
+            "The server keeps its own count of what it served. Each line of ours is set beside it; a single difference fails the audit."
+        )
+        + shown
+        + f"<details><summary>All {section['n_compared']:,} lines</summary>{table('All lines', columns, section['lines'])}</details>"
+    )
+
+
+def environment(document: Document) -> str:
+    """Versions and what is wrong with them."""
+    section = document["sections"]["environment"]
+    findings = [
+        Column("what", "Check", right=False),
+        Column("verdict", "Verdict", mark, right=False),
+        Column("found", "Found", right=False),
+        Column("mend", "To do", right=False),
+    ]
+    facts = section["facts"]
+    rows = [
+        {
+            "what": "Python",
+            "found": f"{facts['implementation']} {facts['python']} on {facts['system']}, {facts['cpus']} processors",
+        },
+        *({"what": name, "found": version or "not installed"} for name, version in facts["packages"].items()),
+        *({"what": name, "found": value} for name, value in facts["variables"].items()),
+    ]
+    columns = [Column("what", "What", right=False), Column("found", "Found", right=False)]
+    return (
+        _sentence(document, "environment.sound") + table("Checks of the environment", findings, section["findings"])
+        + f"<details><summary>Versions and settings</summary>{table('Versions and settings', columns, rows)}</details>"
+    )  # fmt: skip
