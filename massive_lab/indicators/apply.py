@@ -1,0 +1,196 @@
+"""Several indicators at once, by name, on polars, lazy polars and pandas frames."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import polars as pl
+
+from massive_lab.errors import FrameInvariantError, InvalidRequest
+from massive_lab.indicators import atr, ema, macd, rsi, sma, vwap
+from massive_lab.indicators._engine import Groups, Spec, evaluate, expressions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["apply", "parse_spec"]
+
+# Name, the number of periods it takes, and the maker. A maker with defaults may be named without periods.
+_NUMBERED: dict[str, tuple[int, bool, Callable[..., Spec]]] = {
+    "ema": (1, False, ema.spec),
+    "sma": (1, False, sma.spec),
+    "rsi": (1, True, rsi.spec),
+    "atr": (1, True, atr.spec),
+    "macd": (3, True, macd.spec),
+}
+_SHAPES = (
+    "ema_20",
+    "sma_50",
+    "rsi_14",
+    "atr_14",
+    "macd_12_26_9",
+    "session_vwap",
+    "session_vwap_extended",
+    "session_vwap_day",
+)
+_TEXT = re.compile(r"([a-z]+(?:_[a-z]+)*)((?:_\d+)*)")
+
+
+def parse_spec(text: str) -> Spec:
+    """Read the text of an indicator.
+
+    Parameters
+    ----------
+    text : str
+        A name and its periods: ``ema_20 sma_50 rsi_14 atr_14 macd_12_26_9 session_vwap session_vwap_extended
+        session_vwap_day``. ``rsi``, ``atr`` and ``macd`` alone mean the usual periods.
+
+    Raises
+    ------
+    InvalidRequest
+        Anything else, or a period out of range.
+
+    Examples
+    --------
+    >>> parse_spec("macd").outputs
+    ('macd_12_26_9', 'macd_signal_12_26_9', 'macd_hist_12_26_9')
+    >>> parse_spec("ema20")
+    Traceback (most recent call last):
+    massive_lab.errors.InvalidRequest: 'ema20' is not an indicator. Did you mean 'ema_20'? Known shapes: ema_20, ...
+    """
+    match = _TEXT.fullmatch(str(text))
+    if match is None:
+        raise _unknown(text)
+    name = match[1]
+    periods = [int(part) for part in match[2].split("_")[1:]]
+    if name == "session_vwap" and not periods:
+        return vwap.spec()
+    if name.startswith("session_vwap_") and not periods:
+        return vwap.spec(name.removeprefix("session_vwap_"))
+    if name not in _NUMBERED:
+        raise _unknown(text)
+    wanted, has_defaults, make = _NUMBERED[name]
+    if len(periods) != wanted and not (has_defaults and not periods):
+        raise InvalidRequest(
+            f"{text!r} gives {len(periods)} periods; {name} takes {wanted}.",
+            hint=f"Write it like {next(shape for shape in _SHAPES if shape.startswith(name))}.",
+        )
+    return make(*periods)
+
+
+def _unknown(text: object) -> InvalidRequest:
+    close = difflib.get_close_matches(str(text), _SHAPES, n=1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
+    return InvalidRequest(f"{text!r} is not an indicator.", hint=f"{meant}Known shapes: {', '.join(_SHAPES)}.")
+
+
+@overload
+def apply(bars: pl.DataFrame, indicators: Sequence[str]) -> pl.DataFrame: ...
+@overload
+def apply(bars: pl.LazyFrame, indicators: Sequence[str]) -> pl.LazyFrame: ...
+@overload
+def apply(bars: pd.DataFrame, indicators: Sequence[str]) -> pd.DataFrame: ...
+def apply(bars: Any, indicators: Sequence[str]) -> Any:
+    """Add indicators to bars, per symbol.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame, polars.LazyFrame or pandas.DataFrame
+        A bars table, or any frame with the columns the indicators read: `close` for ``ema sma rsi macd``; `high`,
+        `low` and `close` for ``atr``; `ts_event` and `volume` besides for ``session_vwap``. With a `symbol` column each
+        symbol is a series of its own; without one, all rows are one series. In pandas these may be index levels, and
+        NaN counts as null.
+    indicators : sequence of str
+        As `parse_spec` reads them.
+
+    Returns
+    -------
+    The kind of frame that came in
+        The same rows in the same order (and the same index), with the new columns, Float64, at the end. A column that
+        exists already is replaced.
+
+    Raises
+    ------
+    InvalidRequest
+        Something is not an indicator, or `bars` is not a frame.
+    FrameInvariantError
+        A column is missing (rule ``columns``) or has the wrong type (``dtype``), `ts_event` does not ascend per symbol
+        (``sorted``; on lazy frames only looked at by indicators that read it), NaN or infinity (``finite``), no volume
+        (``volume``). On a lazy frame raised when it is collected.
+
+    Examples
+    --------
+    >>> bars = pl.DataFrame({"symbol": ["A"] * 4, "close": [1.0, 2.0, 4.0, 3.0]})
+    >>> apply(bars, ["sma_2", "rsi_2"]).columns
+    ['symbol', 'close', 'sma_2', 'rsi_2']
+    """
+    specs = _specs(indicators)
+    if isinstance(bars, pl.DataFrame):
+        return bars.with_columns(_columns(bars, specs))
+    if isinstance(bars, pl.LazyFrame):
+        return _apply_lazy(bars, specs)
+    if type(bars).__module__.split(".")[0] == "pandas" and hasattr(bars, "columns"):
+        return _apply_pandas(bars, specs)
+    raise InvalidRequest(
+        f"Indicators need a frame, not {type(bars).__name__}.",
+        hint="Pass a polars or pandas DataFrame, or a LazyFrame.",
+    )
+
+
+def _specs(indicators: Sequence[str]) -> list[Spec]:
+    if isinstance(indicators, str):
+        raise InvalidRequest(f"The indicators are one text, {indicators!r}.", hint=f"Pass a list: [{indicators!r}].")
+    return [parse_spec(text) for text in indicators]
+
+
+def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:
+    for spec in specs:
+        _require(frame.columns, spec)
+    symbol = frame["symbol"] if "symbol" in frame.columns else None
+    groups = Groups.of(symbol, frame.height)
+    made: list[pl.Series] = []
+    if "ts_event" in frame.columns and specs and not any(spec.clock for spec in specs):
+        evaluate(_ORDER, [frame["ts_event"]], groups)
+    for spec in specs:
+        made += evaluate(spec, [frame[name] for name in spec.inputs], groups, symbol)
+    return made
+
+
+# No indicator: it makes nothing, and the engine refuses disorder on the way.
+_ORDER = Spec("indicators", ("ts_event",), (), lambda *_: (), clock="ts_event")
+
+
+def _require(columns: Sequence[str], spec: Spec) -> None:
+    missing = [name for name in spec.inputs if name not in columns]
+    if missing:
+        raise FrameInvariantError(
+            f"{spec.text} needs the columns {', '.join(spec.inputs)}; the frame lacks {', '.join(missing)}.",
+            rule="columns",
+            hint="Rename the frame's columns, or use the expression and name yours there.",
+        )
+
+
+def _apply_lazy(frame: pl.LazyFrame, specs: Sequence[Spec]) -> pl.LazyFrame:
+    columns = frame.collect_schema().names()
+    for spec in specs:
+        _require(columns, spec)
+    by = "symbol" if "symbol" in columns else None
+    return frame.with_columns(
+        [expression for spec in specs for expression in expressions(spec, spec.inputs, by, spec.outputs)]
+    )
+
+
+def _apply_pandas(frame: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
+    wanted = {"symbol", "ts_event", *(name for spec in specs for name in spec.inputs)}
+    columns = {name: frame[name] for name in wanted if name in frame.columns}
+    for level in frame.index.names:
+        if level in wanted and level not in columns:
+            columns[level] = frame.index.get_level_values(level).to_series(index=frame.index)
+    for spec in specs:
+        _require(list(columns), spec)
+    # Conversion by column: pandas holds missing numbers as NaN, which is a null here.
+    plain = pl.DataFrame({name: pl.from_pandas(column, nan_to_null=True) for name, column in columns.items()})
+    return frame.assign(**{series.name: series.to_numpy() for series in _columns(plain, specs)})
