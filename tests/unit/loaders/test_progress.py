@@ -7,13 +7,14 @@ import pytest
 from massive_lab.loaders.progress import Progress
 
 
-def test_a_shown_bar_names_its_load_counts_and_disappears(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shown_bar_names_its_load_and_length_and_disappears(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("bars", ["AAPL"], total=3, unit="page", show=True) as progress:
         for _ in range(3):
             progress.step()
     text = capsys.readouterr().err
     assert "bars AAPL" in text
-    assert "3/3" in text
+    assert "0/3" in text
+    assert text.rsplit("\r", 1)[1] == ""
 
 
 def test_a_short_load_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
