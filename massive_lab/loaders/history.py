@@ -25,7 +25,7 @@ async def bars(
     grid = parse_timeframe(timeframe)
     span = parse_range(start, end)
     adjusted = _adjusted(adjustment)
-    wanted = parse_many(symbols)
+    wanted = sorted(parse_many(symbols), key=str)  # the order of the frame
     if session.plan is not None and not session.plan.seconds and grid.unit == "s":
         raise InvalidRequest(f"The {session.plan.tier} plan has no second bars.", hint="Use '1m' or longer.")
     several = len(wanted) > 1
@@ -93,7 +93,7 @@ async def grouped_daily(session: Session, date: object, *, adjustment: str = "sp
 
 
 async def previous_close(session: Session, symbols: object, *, adjustment: str = "split") -> pl.DataFrame:
-    wanted = parse_many(symbols)
+    wanted = sorted(parse_many(symbols), key=str)  # the order of the frame
     adjusted = _adjusted(adjustment)
     async with session.load("previous_close", [s.text for s in wanted]) as load:
 
@@ -117,7 +117,7 @@ async def previous_close(session: Session, symbols: object, *, adjustment: str =
 
 
 async def open_close(session: Session, symbols: object, date: object, *, adjustment: str = "split") -> pl.DataFrame:
-    wanted = parse_many(symbols)
+    wanted = sorted(parse_many(symbols), key=str)  # the order of the frame
     day: dt.date = parse_date(date)
     adjusted = _adjusted(adjustment)
     async with session.load("open_close", [s.text for s in wanted]) as load:

@@ -160,11 +160,15 @@ class Session:
             async with self._gate:
                 return await work(item)
 
+        failure: MassiveLabError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(item)) for item in items]
         except* MassiveLabError as errors:
-            raise _first(errors) from None
+            failure = _first(errors)
+        if failure is not None:
+            # Raised outside the group, so that the error's own cause stays its cause.
+            raise failure
         return [task.result() for task in tasks]
 
     def cached(self, key: Any, ttl_s: float) -> Any | None:

@@ -18,12 +18,12 @@ __all__ = ["SnapshotPoller", "indices", "snapshot"]
 
 
 async def snapshot(session: Session, symbols: object, *, errors: str = "raise") -> pl.DataFrame:
-    wanted = [symbol.text for symbol in parse_many(symbols)]
+    wanted = sorted(symbol.text for symbol in parse_many(symbols))
     return await _batched(session, "snapshot", "snapshot", rest.snapshot, wanted, "stocks", errors)
 
 
 async def indices(session: Session, symbols: object, *, errors: str = "raise") -> pl.DataFrame:
-    wanted = [symbol.text for symbol in parse_many(symbols, asset_class="indices")]
+    wanted = sorted(symbol.text for symbol in parse_many(symbols, asset_class="indices"))
     return await _batched(session, "indices", "snapshot_indices", rest.indices, wanted, "indices", errors)
 
 

@@ -30,7 +30,7 @@ async def _ticks(
     session: Session, kind: str, build: Callable[..., pl.DataFrame], symbols: object, start: object, end: object
 ) -> pl.DataFrame:
     span = parse_range(start, end)
-    wanted = parse_many(symbols)
+    wanted = sorted(parse_many(symbols), key=str)  # the order of the frame
     for symbol in wanted:
         if symbol.asset_class == "indices":
             raise InvalidRequest(f"Indices have no {kind}.", symbol=symbol.text, hint="Use bars, or live values.")
@@ -81,7 +81,7 @@ async def last(session: Session, symbols: object, *, kind: str = "trade") -> pl.
     if kind not in builders:
         raise InvalidRequest(f"kind is {kind!r}.", hint="Use 'trade' or 'quote'.")
     endpoint, table, build = builders[kind]
-    wanted: Sequence[Symbol] = parse_many(symbols)
+    wanted: Sequence[Symbol] = sorted(parse_many(symbols), key=str)
     for symbol in wanted:
         served = ("stocks",) if kind == "quote" else ("stocks", "options")
         if symbol.asset_class not in served:

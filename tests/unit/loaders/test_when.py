@@ -42,9 +42,7 @@ def test_a_date_and_an_instant_may_be_mixed() -> None:
     assert not span.by_date
 
 
-@pytest.mark.parametrize(
-    "naive", [dt.datetime(2025, 6, 2, 9, 30), "2025-06-02T09:30:00", "2025-06-02 09:30"], ids=str
-)
+@pytest.mark.parametrize("naive", [dt.datetime(2025, 6, 2, 9, 30), "2025-06-02T09:30:00", "2025-06-02 09:30"], ids=str)
 def test_naive_datetimes_are_refused_with_a_hint(naive: object) -> None:
     with pytest.raises(InvalidRequest, match="no time zone") as caught:
         parse_moment(naive, name="start")
