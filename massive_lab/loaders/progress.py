@@ -42,7 +42,7 @@ class Progress:
         if self._bar is None:
             from tqdm.auto import tqdm
 
-            class Bar(tqdm):  # type: ignore[type-arg,misc]
+            class Bar(tqdm):  # type: ignore[misc]
                 # The monitor is a thread that outlives the bar; nothing of a load may.
                 monitor_interval = 0
 

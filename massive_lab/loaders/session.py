@@ -161,6 +161,7 @@ class Session:
                 return await work(item)
 
         failure: MassiveLabError | None = None
+        tasks: list[asyncio.Task[R]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(item)) for item in items]
@@ -196,10 +197,6 @@ class Session:
 
 
 def _first(group: BaseExceptionGroup[MassiveLabError]) -> MassiveLabError:
-    for error in group.exceptions:
-        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
-        # An error that names the cause is of more use than the cut that followed from it.
-        if not isinstance(found, IncompletePagination):
-            return found
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+    errors = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    # An error that names a cause is of more use than the cut that followed from it.
+    return next((error for error in errors if not isinstance(error, IncompletePagination)), errors[0])

@@ -5,7 +5,7 @@ import pytest
 from massive_lab.errors import InvalidRequest, NotEntitled, UnknownSymbol
 from massive_lab.loaders import snapshots
 
-SESSION = {k: 1.0 for k in ("change", "change_percent", "open", "high", "low", "close", "previous_close")}
+SESSION = dict.fromkeys(("change", "change_percent", "open", "high", "low", "close", "previous_close"), 1.0)
 
 
 def answer(path, query):
