@@ -53,7 +53,7 @@ class Core:
         self.telemetry = Telemetry()
         self.clock = clock or SystemClock()
         self._frame: FrameKind = frame
-        self._runner = Runner.shared()
+        self._runner = Runner.acquire()
         self._session = Session(
             settings,
             telemetry=self.telemetry,
@@ -72,10 +72,10 @@ class Core:
         return self._sandbox
 
     def _open_live(self, symbols: object, channels: Sequence[str] | None) -> Live:
-        from massive_lab.live.session import Live
-
         if self.closed:
             raise ClosedError("The client is closed.", hint="Connect again.")
+        from massive_lab.live.session import Live
+
         live = Live(
             self.settings,
             self._runner,
@@ -108,6 +108,7 @@ class Core:
                 live.close()
             self._runner.call(self._session.aclose())
         finally:
+            self._runner.release()
             if self._sandbox is not None:
                 self._sandbox.close()
 

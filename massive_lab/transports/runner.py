@@ -87,13 +87,13 @@ class Runner:
     """
 
     _shared: Runner | None = None
-    _shared_lock = threading.Lock()
+    _shared_lock = threading.RLock()
 
     def __init__(self, name: str = "massive_lab-io") -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._closed = False
-        self._spawned: set[asyncio.Task[Any]] = set()
+        self._n_users = 0
         started = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(started,), name=name, daemon=True)
         self._thread.start()
@@ -123,6 +123,22 @@ class Runner:
                 cls._shared = shared = cls()
                 atexit.register(shared.close)
             return shared
+
+    @classmethod
+    def acquire(cls) -> Runner:
+        """The shared runner, kept alive until as many `release` calls have come."""
+        with cls._shared_lock:
+            runner = cls.shared()
+            runner._n_users += 1
+            return runner
+
+    def release(self) -> None:
+        """One user less; the last one closes the runner, and with it the thread."""
+        with self._shared_lock:
+            self._n_users -= 1
+            last = self._n_users == 0
+        if last:
+            self.close()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
