@@ -6,8 +6,10 @@ and the other way round; one line that differs means that one of the two is wron
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from massive_lab.audit.recorder import Recording
 
@@ -16,20 +18,54 @@ __all__ = ["Line", "Served", "reconcile"]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server says it did. Topics are keyed ``(cluster, topic)``."""
+    """What the server says it did. Topics are keyed ``stocks T.SPY``, statuses ``chain 200``."""
 
     requests: Mapping[str, int] = field(default_factory=dict)
     """REST requests by endpoint."""
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    """REST answers by endpoint and status."""
     bytes: Mapping[str, int] = field(default_factory=dict)
     """REST body bytes by endpoint."""
-    events: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
     """Data events by topic."""
-    subscribes: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Subscribe params accepted by topic."""
+    connections: Mapping[str, int] = field(default_factory=dict)
+    """WebSocket connections opened, by cluster."""
+    subscribes: Mapping[str, int] = field(default_factory=dict)
+    """Params of subscribe messages received, by cluster."""
+    unsubscribes: Mapping[str, int] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
-    """WebSocket frames sent by cluster."""
+    """WebSocket frames sent, by cluster."""
     stream_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of those frames by cluster."""
+    """Payload bytes of those frames, by cluster."""
+
+    @classmethod
+    def read(cls, counts: Mapping[str, Any]) -> Served:
+        """Take over the counts of the sandbox's control plane.
+
+        Examples
+        --------
+        >>> Served.read({"rest": {"endpoints": {"chain": {"requests": 2, "body_bytes": 9, "status": {"200": 2}}}}}).requests
+        {'chain': 2}
+        """
+        rest = counts.get("rest", {}).get("endpoints", {})
+        stream = counts.get("ws", {})
+
+        def of_cluster(name: str) -> dict[str, int]:
+            return {cluster: count.get(name, 0) for cluster, count in stream.items()}
+
+        return cls(
+            requests={name: count["requests"] for name, count in rest.items()},
+            statuses={f"{name} {code}": n for name, count in rest.items() for code, n in count["status"].items()},
+            bytes={name: count["body_bytes"] for name, count in rest.items()},
+            events={
+                f"{cluster} {topic}": n for cluster, count in stream.items() for topic, n in count["topics"].items()
+            },
+            connections=of_cluster("opened"),
+            subscribes=of_cluster("subscribe_params"),
+            unsubscribes=of_cluster("unsubscribe_params"),
+            frames=of_cluster("frames"),
+            stream_bytes=of_cluster("sent_bytes"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +97,27 @@ def reconcile(recording: Recording, served: Served) -> list[Line]:
     [False]
     """
     ends, topics = recording.endpoints, recording.topics
+    subscribes: Counter[str] = Counter()
+    unsubscribes: Counter[str] = Counter()
+    for (cluster, _), tally in topics.items():
+        subscribes[cluster] += tally.subscribes
+        unsubscribes[cluster] += tally.unsubscribes
+    connections = {cluster: n for (cluster, action), n in recording.wire.items() if action == "auth"}
+    statuses = {f"{name} {code}": n for name, tally in ends.items() for code, n in tally.statuses.items()}
     pairs: list[tuple[str, Mapping[str, int], Mapping[str, int]]] = [
         ("REST requests", {name: tally.attempts for name, tally in ends.items()}, served.requests),
+        ("REST answers", statuses, served.statuses),
         ("REST bytes", {name: tally.bytes for name, tally in ends.items()}, served.bytes),
-        ("stream events", {_name(key): tally.events for key, tally in topics.items()}, _named(served.events)),
-        ("subscribe requests", {_name(key): tally.subscribes for key, tally in topics.items()}, _named(served.subscribes)),
+        ("connections", connections, served.connections),
+        ("subscribe params", subscribes, served.subscribes),
+        ("unsubscribe params", unsubscribes, served.unsubscribes),
+        ("stream events", {" ".join(key): tally.events for key, tally in topics.items()}, served.events),
         ("stream frames", recording.frames, served.frames),
         ("stream bytes", recording.bytes, served.stream_bytes),
-    ]  # fmt: skip
+    ]
     return [
         Line(what, key, ours.get(key, 0), theirs.get(key, 0))
         for what, ours, theirs in pairs
         for key in sorted({*ours, *theirs})
         if ours.get(key) or theirs.get(key)
     ]
-
-
-def _name(key: tuple[str, str]) -> str:
-    return " ".join(key)
-
-
-def _named(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    return {_name(key): n for key, n in counts.items()}

@@ -163,15 +163,13 @@ def _figures(document: Document) -> str:
              f"{percent(share)} of the limit; naive {number(totals['naive_per_minute'])}")
         )  # fmt: skip
     if (fallback := sections.get("fallback")) is not None:
-        waits = [row["since_loss_s"] for row in fallback["clusters"] if row["since_loss_s"] is not None]
-        back = sum(row["recovered"] for row in fallback["clusters"])
-        tiles.append(
-            ("fallback", "loss to first poll", seconds(max(waits)) if waits else "none", f"{back} of {len(fallback['clusters'])} sockets back")
-        )  # fmt: skip
+        rows = fallback["clusters"]
+        waits = [row["since_loss_s"] for row in rows if row["since_loss_s"] is not None]
+        note = f"{sum(row['recovered'] for row in rows)} of {len(rows)} sockets back"
+        tiles.append(("fallback", "loss to first poll", seconds(max(waits)) if waits else "none", note))
     if (lines := sections.get("reconciliation")) is not None:
-        tiles.append(
-            ("reconciliation", "counts that differ", f"{number(lines['n_different'])} / {number(lines['n_compared'])}", "ours against the server's")
-        )  # fmt: skip
+        value = f"{number(lines['n_different'])} / {number(lines['n_compared'])}"
+        tiles.append(("reconciliation", "counts that differ", value, "ours against the server's"))
     items = "".join(
         f'<li><a href="#{anchor}"><span class="label">{escape(label)}</span><span class="figure">{value}</span>'
         f'<span class="note">{note}</span></a></li>'

@@ -250,8 +250,8 @@ def fallback(document: Document) -> str:
     picture = (
         figure(
             charts.lanes("What each socket did during the drill", lanes),
-            "Seconds on the feed's clock since the sockets were dropped. Filled blue: live. Hollow orange: down, served by polling. "
-            "Grey: connecting.",
+            "Seconds on the feed's clock since the sockets were dropped. Filled blue: live. Hollow orange: down, served "
+            "by polling. Grey: connecting.",
         )
         if any(lane.spans for lane in lanes)
         else ""
@@ -278,19 +278,27 @@ def _lane(row: Document) -> charts.Lane:
     return charts.Lane(row["cluster"], tuple(spans))
 
 
+_CHAIN_PARTS = {
+    "contracts": "listed and found",
+    "with_quote": "two-sided quote",
+    "with_trade": "last trade",
+    "with_greeks": "greeks",
+    "with_iv": "implied volatility",
+    "with_open_interest": "open interest",
+}
+
+
 def coverage(document: Document) -> str:
     """How much of the chain and of the indices is there."""
     section = document["sections"]["coverage"]
     chain = section.get("chain")
     parts = _sentence(document, "coverage.options") + _sentence(document, "coverage.indices")
     if chain:
+        whole = max(chain["contracts"], 1)
         share = [
-            charts.Bar(name, chain[key] / max(chain["contracts"], 1) * 100, f"{chain[key]:,} ({percent(chain[key] / max(chain['contracts'], 1))})")
-            for name, key in (
-                ("listed and found", "contracts"), ("two-sided quote", "with_quote"), ("last trade", "with_trade"),
-                ("greeks", "with_greeks"), ("implied volatility", "with_iv"), ("open interest", "with_open_interest"),
-            )
-        ]  # fmt: skip
+            charts.Bar(name, chain[key] / whole * 100, f"{chain[key]:,} ({percent(chain[key] / whole)})")
+            for key, name in _CHAIN_PARTS.items()
+        ]
         parts += figure(
             charts.bars(f"Coverage of the {chain['underlying']} chain", share),
             f"The {chain['underlying']} chain: contracts that carry each kind of value, in per cent of all.",
@@ -426,13 +434,15 @@ def reconciliation(document: Document) -> str:
     ]
     different = [line for line in section["lines"] if not line["equal"]]
     shown = table("Lines that differ", columns, different) if different else ""
+    every = table("All lines", columns, section["lines"])
     return (
         _sentence(document, "reconciliation.counts")
         + _p(
-            "The server keeps its own count of what it served. Each line of ours is set beside it; a single difference fails the audit."
+            "The server keeps its own count of what it served. Each line of ours is set beside it; "
+            "a single difference fails the audit."
         )
         + shown
-        + f"<details><summary>All {section['n_compared']:,} lines</summary>{table('All lines', columns, section['lines'])}</details>"
+        + f"<details><summary>All {section['n_compared']:,} lines</summary>{every}</details>"
     )
 
 
@@ -447,10 +457,8 @@ def environment(document: Document) -> str:
     ]
     facts = section["facts"]
     rows = [
-        {
-            "what": "Python",
-            "found": f"{facts['implementation']} {facts['python']} on {facts['system']}, {facts['cpus']} processors",
-        },
+        {"what": "Python", "found": f"{facts['implementation']} {facts['python']}"},
+        {"what": "machine", "found": f"{facts['system']}, {facts['cpus']} processors"},
         *({"what": name, "found": version or "not installed"} for name, version in facts["packages"].items()),
         *({"what": name, "found": value} for name, value in facts["variables"].items()),
     ]

@@ -1,0 +1,132 @@
+"""A clock for drills: it runs like the system's until it is stopped, and is then moved by hand.
+
+The audit runs its loads on running time, so that latencies are real, and its streaming on time moved by hand in step with
+the sandbox's, so that counts and delays are the same in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["StageClock"]
+
+_NS = 1_000_000_000
+
+
+class StageClock:
+    """The system clock with a brake. Satisfies `massive_lab.clock.Clock`.
+
+    Parameters
+    ----------
+    monotonic_ns, now_ns : callable
+        Real time in nanoseconds; a test hands in its own.
+
+    Examples
+    --------
+    >>> clock = StageClock()
+    >>> clock.stop()
+    >>> before = clock.monotonic()
+    >>> clock.advance(2.5)
+    >>> round(clock.monotonic() - before, 9)
+    2.5
+    """
+
+    def __init__(
+        self,
+        *,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._real_ns = monotonic_ns
+        self._lock = threading.Lock()
+        self._base_ns = 0
+        self._since_ns = monotonic_ns()
+        self._utc_ns = now_ns()
+        self._stopped = False
+        self._sleepers: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether time stands still unless moved."""
+        return self._stopped
+
+    @property
+    def n_sleeping(self) -> int:
+        """Tasks that wait for this clock."""
+        with self._lock:
+            return len(self._sleepers)
+
+    def elapsed_ns(self) -> int:
+        """Nanoseconds of this clock since it was made."""
+        return self._base_ns if self._stopped else self._base_ns + self._real_ns() - self._since_ns
+
+    def now_ns(self) -> int:
+        """UTC nanoseconds: the system's when this clock was made, and what it has run since."""
+        return self._utc_ns + self.elapsed_ns()
+
+    def monotonic(self) -> float:
+        """Seconds since this clock was made."""
+        return self.elapsed_ns() / _NS
+
+    def stop(self) -> None:
+        """Stand still from now on."""
+        with self._lock:
+            self._base_ns, self._stopped = self.elapsed_ns(), True
+        self._wake()
+
+    def run(self) -> None:
+        """Run like the system's clock again."""
+        with self._lock:
+            if self._stopped:
+                self._since_ns, self._stopped = self._real_ns(), False
+        self._wake()
+
+    def advance(self, delta_s: float) -> None:
+        """Move a stopped clock forward and wake whoever is due.
+
+        Raises
+        ------
+        ValueError
+            When the clock runs, or `delta_s` is negative.
+        """
+        if not self._stopped or delta_s < 0:
+            raise ValueError(f"only a stopped clock is moved, and only forward: advance({delta_s})")
+        with self._lock:
+            self._base_ns += round(delta_s * _NS)
+        self._wake()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return once `delay_s` seconds of this clock have passed, whether they ran or were moved."""
+        due_ns = self.elapsed_ns() + round(delay_s * _NS)
+        if delay_s <= 0:
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        while (left_ns := due_ns - self.elapsed_ns()) > 0:
+            moved: asyncio.Future[None] = loop.create_future()
+            entry = (loop, moved)
+            with self._lock:
+                self._sleepers.add(entry)
+                # Read after the entry stands: a stop or a move in between would otherwise not be noticed.
+                timeout = None if self._stopped else left_ns / _NS
+                missed = due_ns <= self.elapsed_ns()
+            try:
+                if not missed:
+                    await asyncio.wait((moved,), timeout=timeout)
+            finally:
+                with self._lock:
+                    self._sleepers.discard(entry)
+
+    def _wake(self) -> None:
+        with self._lock:
+            sleepers = list(self._sleepers)
+        for loop, moved in sleepers:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_set, moved)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
