@@ -1,0 +1,1 @@
+"""One connection per cluster, many readers."""
