@@ -15,8 +15,8 @@ __all__ = ["Bar", "Dots", "Lane", "Line", "Span", "bars", "dots", "lanes", "line
 
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8A939C", "#20262C"
 _COLOURS = {"a": BLUE, "b": ORANGE, "c": GREY}
-_WIDTH = 720
-_FONT = 'font-family="system-ui,-apple-system,Segoe UI,DejaVu Sans,sans-serif" font-size="12"'
+_WIDTH = 960
+_FONT = 'font-family="system-ui,-apple-system,Segoe UI,DejaVu Sans,sans-serif" font-size="13"'
 
 
 def _num(value: float) -> str:
@@ -102,7 +102,7 @@ def bars(title: str, rows: Sequence[Bar], *, limit: float | None = None, limit_l
     >>> bars("Calls", [Bar("measured", 15, "15")]).startswith('<svg class="chart"')
     True
     """
-    left, right, step, top = 150, 130, 26, 22 if limit is not None else 6
+    left, right, step, top = 170, 190, 26, 22 if limit is not None else 6
     most = max([row.value for row in rows] + ([limit] if limit is not None else []), default=1) or 1
     scale = (_WIDTH - left - right) / most
     bottom = top + step * len(rows)
@@ -143,7 +143,7 @@ class Dots:
 
 def dots(title: str, rows: Sequence[Dots], *, unit: str) -> str:
     """One row for each range: a filled dot at `low`, a hollow one at `high`, a line between."""
-    left, right, step, top = 150, 130, 24, 24
+    left, right, step, top = 170, 190, 24, 24
     ticks = nice_ticks(0, max((row.high for row in rows), default=1) or 1)
     scale = (_WIDTH - left - right) / ticks[-1]
     bottom = top + step * len(rows)

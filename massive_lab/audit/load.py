@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from massive_lab.errors import InvalidRequest
+from massive_lab.live.policy import Policy
+from massive_lab.live.topics import CLUSTERS, DEFAULT_CHANNELS
 from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS, PROXY_CALLS_PER_MINUTE
 from massive_lab.schema.symbols import Symbol, parse_many
 from massive_lab.typing import Cluster
 
 __all__ = [
-    "CHANNELS",
     "NAIVE_INTERVAL_S",
     "POLL_INTERVAL_S",
     "ClusterLoad",
@@ -27,14 +28,7 @@ __all__ = [
 ]
 
 NAIVE_INTERVAL_S = 3.0
-CLUSTERS: tuple[Cluster, ...] = ("stocks", "options", "indices")
-CHANNELS: dict[Cluster, tuple[str, ...]] = {
-    "stocks": ("T", "Q", "A"),
-    "options": ("T", "Q", "A"),
-    "indices": ("V", "A"),
-}
-"""Channels that a live session opens for a symbol when none are named."""
-POLL_INTERVAL_S: dict[Cluster, float] = {"stocks": 4.0, "options": 2.0, "indices": 5.0}
+POLL_INTERVAL_S: Mapping[str, float] = Policy().poll_s
 """Seconds between two fallback polls of a cluster in an open market."""
 
 
@@ -96,7 +90,7 @@ def predict(
     watchlist: Sequence[str],
     *,
     channels: Mapping[Cluster, Sequence[str]] | None = None,
-    interval_s: Mapping[Cluster, float] | None = None,
+    interval_s: Mapping[str, float] | None = None,
     batch: int = MAX_SNAPSHOT_TICKERS,
 ) -> LoadPlan:
     """Predict topics, sockets and fallback calls of a watchlist, before anything runs.
@@ -106,7 +100,7 @@ def predict(
     watchlist : sequence of str
         Symbols of any class; repeats cost nothing.
     channels : mapping, optional
-        Channels per cluster instead of `CHANNELS`.
+        Channels per cluster instead of the live session's own.
     interval_s : mapping, optional
         Seconds between two polls per cluster instead of `POLL_INTERVAL_S`.
     batch : int
@@ -130,7 +124,7 @@ def predict(
     (8, 2, 27.0, 60.0)
     """
     intervals = {**POLL_INTERVAL_S, **(interval_s or {})}
-    asked = {**CHANNELS, **(channels or {})}
+    asked = {**DEFAULT_CHANNELS, **(channels or {})}
     if batch < 1 or min(intervals.values()) <= 0:
         raise InvalidRequest(f"A batch of {batch} and intervals of {intervals} s cannot be polled.")
     symbols = parse_many(list(watchlist))

@@ -99,6 +99,8 @@ class Recording:
     """Control messages by (cluster, action)."""
     polls: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Fallback polls by (cluster, endpoint)."""
+    polled_at_s: dict[str, list[float]] = field(default_factory=dict)
+    """Times of the polls by cluster, on the recorded clock."""
     polled_symbols: Counter[tuple[str, str]] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
     gaps: list[t.GapDetected] = field(default_factory=list)
@@ -258,6 +260,7 @@ class Recording:
     @_fold.register
     def _(self, event: t.PollTick) -> None:
         self.polls[event.cluster, event.endpoint] += 1
+        self.polled_at_s.setdefault(event.cluster, []).append(event.at_s)
         self.polled_symbols[event.cluster, event.endpoint] += event.n_symbols
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -203,9 +204,9 @@ def polling(document: Document) -> str:
         Column("calls", "Calls", number),
         Column("predicted", "Predicted", lambda v: number(v, 0 if v == int(v) else 1)),
         Column("window_s", "Window, s", _once),
-        Column("per_minute", "A minute", _once),
-        Column("predicted_per_minute", "Predicted a minute", _once),
-        Column("naive_per_minute", "Naive a minute", _once),
+        Column("per_minute", "A minute", _rate_or_blank),
+        Column("predicted_per_minute", "Predicted a minute", _rate_or_blank),
+        Column("naive_per_minute", "Naive a minute", _rate_or_blank),
     ]
     return (
         _sentence(document, "polling.limit") + _sentence(document, "polling.predicted") + _sentence(document, "polling.quiet")
@@ -215,12 +216,12 @@ def polling(document: Document) -> str:
     )  # fmt: skip
 
 
+def _rate_or_blank(value: float | None) -> str:
+    return "" if value is None else rate(value)
+
+
 def _once(value: float | None) -> str:
     return '<span class="none">once</span>' if value is None else rate(value)
-
-
-_LIVE_STATES = {"live"}
-_FALLBACK_STATES = {"fallback", "polling", "degraded"}
 
 
 def fallback(document: Document) -> str:
@@ -250,8 +251,8 @@ def fallback(document: Document) -> str:
     picture = (
         figure(
             charts.lanes("What each socket did during the drill", lanes),
-            "Seconds on the feed's clock since the sockets were dropped. Filled blue: live. Hollow orange: down, served "
-            "by polling. Grey: connecting.",
+            "Seconds on the feed's clock since the sockets were dropped. Hollow: the socket is down; each tick is a poll that "
+            "stands in for it. Filled: live again.",
         )
         if any(lane.spans for lane in lanes)
         else ""
@@ -265,17 +266,25 @@ def fallback(document: Document) -> str:
 
 def _lane(row: Document) -> charts.Lane:
     moments = row["timeline"]
-    if not moments:
-        return charts.Lane(row["cluster"], ())
-    end = row.get("until_s") or moments[-1]["at_s"] + 1
     spans = []
-    for this, after in zip(moments, [*(m["at_s"] for m in moments[1:]), end], strict=True):
-        state = this["state"]
-        series, hollow = (
-            ("a", False) if state in _LIVE_STATES else ("b", True) if state in _FALLBACK_STATES else ("c", False)
+    for this, after in zip(moments, [*(m["at_s"] for m in moments[1:]), row["until_s"]], strict=True):
+        live = this["state"] == "live"
+        spans.append(
+            charts.Span(this["at_s"], max(after, this["at_s"]), "a" if live else "b", this["state"], hollow=not live)
         )
-        spans.append(charts.Span(this["at_s"], max(after, this["at_s"]), series, state, hollow))
-    return charts.Lane(row["cluster"], tuple(spans))
+    return charts.Lane(row["cluster"], _joined(spans), tuple(row["polled_at_s"]))
+
+
+def _joined(spans: Sequence[charts.Span]) -> tuple[charts.Span, ...]:
+    """Neighbours of one colour become one: an outage is one stretch, however many attempts it took."""
+    out: list[charts.Span] = []
+    for span in spans:
+        if out and out[-1].series == span.series:
+            label = out[-1].label if span.label in out[-1].label.split(", ") else f"{out[-1].label}, {span.label}"
+            out[-1] = replace(out[-1], end=span.end, label=label)
+        else:
+            out.append(span)
+    return tuple(out)
 
 
 _CHAIN_PARTS = {

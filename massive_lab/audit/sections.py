@@ -110,7 +110,10 @@ def subscriptions_section(
     sessions = {cluster: 1 for cluster, _ in recording.topics}
     for event in recording.reconnects:
         sessions[event.cluster] = sessions.get(event.cluster, 1) + 1
-    topics = [_topic_row(key, tally, duration_s, sessions[key[0]]) for key, tally in sorted(recording.topics.items())]
+    topics = [
+        _topic_row(key, tally, duration_s, sessions[key[0]])
+        for key, tally in sorted(recording.topics.items(), key=lambda item: _place(item[0]))
+    ]
     readers = sum(row["readers"] for row in topics)
     messages = sum(row["messages"] for row in topics)
     return {
@@ -137,7 +140,7 @@ def subscriptions_section(
                 "messages": sum(row["messages"] for row in topics if row["cluster"] == cluster),
                 "per_second": list((series or {}).get(cluster, ())),
             }
-            for cluster in sorted(sessions)
+            for cluster in sorted(sessions, key=lambda name: _ORDER.get(name, 3))
         ],
         "topics": topics,
     }
@@ -204,7 +207,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def fallback_section(recording: Recording, *, dropped: Sequence[str], origin_s: float) -> Section:
+def fallback_section(recording: Recording, *, dropped: Sequence[str], origin_s: float, until_s: float) -> Section:
     """How each dropped socket was replaced and came back.
 
     Parameters
@@ -214,6 +217,8 @@ def fallback_section(recording: Recording, *, dropped: Sequence[str], origin_s: 
         Clusters whose sockets were dropped.
     origin_s : float
         Monotonic time of the recorded clock that the timeline counts from.
+    until_s : float
+        The same clock, when the drill ended.
     """
     clusters = []
     for cluster in dropped:
@@ -237,6 +242,8 @@ def fallback_section(recording: Recording, *, dropped: Sequence[str], origin_s: 
                     and topics
                     and all(t.subscribes == 1 + len(back) for t in topics if t.closed < t.opened)
                 ),
+                "until_s": round(until_s - origin_s, 6),
+                "polled_at_s": [round(at - origin_s, 6) for at in recording.polled_at_s.get(cluster, ())],
                 "timeline": [
                     {"at_s": round(change.at_s - origin_s, 6), "state": change.state, "reason": change.reason}
                     for change in recording.states
@@ -273,6 +280,15 @@ class Draft:
     environment: Section | None = None
     reconciliation: Section | None = None
     timings: Section = field(default_factory=dict)
+
+
+_ORDER = {"stocks": 0, "options": 1, "indices": 2}
+
+
+def _place(key: tuple[str, str]) -> tuple[int, str, str]:
+    """Stocks, options, indices; within each by symbol, then channel."""
+    channel, _, symbol = key[1].partition(".")
+    return _ORDER.get(key[0], 3), symbol, channel
 
 
 _SECTIONS = (
