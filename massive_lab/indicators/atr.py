@@ -15,11 +15,15 @@ Sources that count ``high - low`` of the first bar as a true range (StockCharts)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import polars as pl
 import talib
+from talib import stream
 
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Incremental, number
+from massive_lab.indicators._incremental import Handled, refused
 
 __all__ = ["ATR", "atr", "spec"]
 
@@ -82,7 +86,7 @@ def atr(
     return expressions(made, (high, low, close), by, (name or made.outputs[0],))[0]
 
 
-class ATR(Incremental):
+class ATR(Handled):
     """Average true range, one bar at a time; bit for bit the batch result.
 
     Parameters
@@ -97,14 +101,11 @@ class ATR(Incremental):
     ([None, None, 1.5], 2.25)
     """
 
-    __slots__ = ("_close", "_n", "_sum", "_value", "period")
+    __slots__ = ("period",)
 
     def __init__(self, period: int = 14) -> None:
+        super().__init__()
         self.period = check_period(period, what="The period of an ATR", least=1)
-        self._n = 0
-        self._close = 0.0
-        self._sum = 0.0
-        self._value: float | None = None
 
     def __repr__(self) -> str:
         return f"ATR(period={self.period}, value={self._value})"
@@ -117,34 +118,28 @@ class ATR(Incremental):
     @property
     def value(self) -> float | None:
         """The last result; None while warming up."""
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def update(self, high: float | None, low: float | None, close: float | None) -> float | None:
         """Take the next bar; a bar with a None is skipped and gives None."""
         if high is None or low is None or close is None:
             return None
-        high, low, close = number(high), number(low), number(close)
-        before = self._close
-        self._close = close
-        span = high - low
-        above = abs(before - high)
-        if above > span:  # noqa: PLR1730 - twice as fast as max()
-            span = above
-        below = abs(before - low)
-        if below > span:  # noqa: PLR1730
-            span = below
-        value = self._value
-        if value is not None:
-            self._value = value = (value * (self.period - 1) + span) / self.period
-            return value
-        n = self._n
-        self._n = n + 1
-        if n:
-            self._sum += span
-            if n == self.period:
-                self._value = self._sum / self.period
-        return self._value
+        if not (isfinite(high) and isfinite(low) and isfinite(close)):
+            raise refused(high, low, close)
+        if self._handle is None:
+            self._value = self._warm((high, low, close), self._open)
+        else:
+            self._value = self._handle.update(high, low, close)
+        return self._value  # type: ignore[no-any-return]
 
     def peek(self, high: float | None, low: float | None, close: float | None) -> float | None:
         """What `update` would give, without taking the bar."""
-        return self.copy().update(high, low, close)
+        if high is None or low is None or close is None or self._handle is None:
+            return self.copy().update(high, low, close)
+        if not (isfinite(high) and isfinite(low) and isfinite(close)):
+            raise refused(high, low, close)
+        return self._handle.peek(high, low, close)  # type: ignore[no-any-return]
+
+    def _open(self, history: Sequence[Array]) -> stream.ATR:
+        high, low, close = history
+        return stream.ATR(high, low, close, timeperiod=self.period)

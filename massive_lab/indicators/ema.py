@@ -15,11 +15,15 @@ converge later: after `n` further bars the seed still weighs ``(1 - k) ** n``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import polars as pl
 import talib
+from talib import stream
 
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Incremental, number
+from massive_lab.indicators._incremental import Handled, refused
 
 __all__ = ["EMA", "ema", "spec"]
 
@@ -75,7 +79,7 @@ def ema(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbo
     return expressions(made, (column,), by, (name or made.outputs[0],))[0]
 
 
-class EMA(Incremental):
+class EMA(Handled):
     """Exponential moving average, one value at a time; bit for bit the batch result.
 
     Parameters
@@ -90,14 +94,11 @@ class EMA(Incremental):
     ([None, None, 2.0, 3.0], 4.5, 3.0)
     """
 
-    __slots__ = ("_k", "_n", "_sum", "_value", "period")
+    __slots__ = ("period",)
 
     def __init__(self, period: int) -> None:
+        super().__init__()
         self.period = check_period(period, what="The period of an EMA", least=1)
-        self._k = 2.0 / (self.period + 1)
-        self._n = 0
-        self._sum = 0.0
-        self._value: float | None = None
 
     def __repr__(self) -> str:
         return f"EMA(period={self.period}, value={self._value})"
@@ -110,23 +111,27 @@ class EMA(Incremental):
     @property
     def value(self) -> float | None:
         """The last result; None while warming up."""
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def update(self, value: float | None) -> float | None:
         """Take the next value; None is skipped and gives None."""
         if value is None:
             return None
-        value = number(value)
-        last = self._value
-        if last is not None:
-            self._value = last = (value - last) * self._k + last
-            return last
-        self._sum += value
-        self._n += 1
-        if self._n == self.period:
-            self._value = self._sum / self.period
-        return self._value
+        if not isfinite(value):
+            raise refused(value)
+        if self._handle is None:
+            self._value = self._warm((value,), self._open)
+        else:
+            self._value = self._handle.update(value)
+        return self._value  # type: ignore[no-any-return]
 
     def peek(self, value: float | None) -> float | None:
         """What `update` would give, without taking the value."""
-        return self.copy().update(value)
+        if value is None or self._handle is None:
+            return self.copy().update(value)
+        if not isfinite(value):
+            raise refused(value)
+        return self._handle.peek(value)  # type: ignore[no-any-return]
+
+    def _open(self, history: Sequence[Array]) -> stream.EMA:
+        return stream.EMA(history[0], timeperiod=self.period)

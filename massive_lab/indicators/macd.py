@@ -17,14 +17,17 @@ in the first rows; after some 250 bars nothing of it is left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import polars as pl
 import talib
+from talib import stream
 
 from massive_lab.errors import InvalidRequest
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Incremental, number
+from massive_lab.indicators._incremental import Handled, refused
 
 __all__ = ["MACD", "MACDValue", "macd", "spec"]
 
@@ -110,7 +113,7 @@ class MACDValue(NamedTuple):
     hist: float
 
 
-class MACD(Incremental):
+class MACD(Handled):
     """Line, signal and histogram, one value at a time; bit for bit the batch result.
 
     Parameters
@@ -127,16 +130,11 @@ class MACD(Incremental):
     MACDValue(macd=1.0, signal=0.8333333333333333, hist=0.16666666666666674)
     """
 
-    __slots__ = (
-        "_fast", "_fast_k", "_n", "_signal", "_signal_k", "_slow", "_slow_k", "_value", "fast", "signal", "slow",
-    )  # fmt: skip
+    __slots__ = ("fast", "signal", "slow")
 
     def __init__(self, fast: int = 12, slow: int = 26, signal: int = 9) -> None:
+        super().__init__()
         self.fast, self.slow, self.signal = _periods(fast, slow, signal)
-        self._fast_k, self._slow_k, self._signal_k = (2.0 / (n + 1) for n in (self.fast, self.slow, self.signal))
-        self._n = 0
-        self._fast = self._slow = self._signal = 0.0
-        self._value: MACDValue | None = None
 
     def __repr__(self) -> str:
         return f"MACD(fast={self.fast}, slow={self.slow}, signal={self.signal}, value={self._value})"
@@ -149,43 +147,25 @@ class MACD(Incremental):
     @property
     def value(self) -> MACDValue | None:
         """The last result; None while warming up."""
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def update(self, value: float | None) -> MACDValue | None:
         """Take the next value; None is skipped and gives None."""
         if value is None:
             return None
-        value = number(value)
-        if self._value is None:
-            return self._warm(value)
-        fast, slow, signal = self._fast, self._slow, self._signal
-        self._fast = fast = (value - fast) * self._fast_k + fast
-        self._slow = slow = (value - slow) * self._slow_k + slow
-        line = fast - slow
-        self._signal = signal = (line - signal) * self._signal_k + signal
-        self._value = MACDValue(line, signal, line - signal)
-        return self._value
-
-    def _warm(self, value: float) -> MACDValue | None:
-        n = self._n = self._n + 1
-        if n <= self.slow:
-            self._slow += value
-            if n > self.slow - self.fast:  # the last values of the slow seed are the fast seed
-                self._fast += value
-            if n < self.slow:
-                return None
-            self._slow /= self.slow
-            self._fast /= self.fast
-        else:
-            self._fast = (value - self._fast) * self._fast_k + self._fast
-            self._slow = (value - self._slow) * self._slow_k + self._slow
-        line = self._fast - self._slow
-        self._signal += line
-        if n == self.slow + self.signal - 1:
-            self._signal /= self.signal
-            self._value = MACDValue(line, self._signal, line - self._signal)
-        return self._value
+        if not isfinite(value):
+            raise refused(value)
+        found = self._warm((value,), self._open) if self._handle is None else self._handle.update(value)
+        self._value = None if found is None else MACDValue(*found)
+        return self._value  # type: ignore[no-any-return]
 
     def peek(self, value: float | None) -> MACDValue | None:
         """What `update` would give, without taking the value."""
-        return self.copy().update(value)
+        if value is None or self._handle is None:
+            return self.copy().update(value)
+        if not isfinite(value):
+            raise refused(value)
+        return MACDValue(*self._handle.peek(value))
+
+    def _open(self, history: Sequence[Array]) -> stream.MACD:
+        return stream.MACD(history[0], fastperiod=self.fast, slowperiod=self.slow, signalperiod=self.signal)

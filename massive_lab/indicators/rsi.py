@@ -16,15 +16,17 @@ A series that never moves has no gain and no loss: TA-Lib, and so this module, g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import polars as pl
 import talib
+from talib import stream
 
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Incremental, number
+from massive_lab.indicators._incremental import Handled, refused
 
 __all__ = ["RSI", "rsi", "spec"]
-
-_TINY = 1e-14
 
 
 def spec(period: int = 14, column: str = "close") -> Spec:
@@ -75,7 +77,7 @@ def rsi(
     return expressions(made, (column,), by, (name or made.outputs[0],))[0]
 
 
-class RSI(Incremental):
+class RSI(Handled):
     """Relative strength index, one value at a time; bit for bit the batch result.
 
     Parameters
@@ -90,15 +92,11 @@ class RSI(Incremental):
     ([None, None, 100.0, 50.0], 75.0)
     """
 
-    __slots__ = ("_gain", "_last", "_loss", "_n", "_value", "period")
+    __slots__ = ("period",)
 
     def __init__(self, period: int = 14) -> None:
+        super().__init__()
         self.period = check_period(period, what="The period of an RSI", least=2)
-        self._n = 0
-        self._last = 0.0
-        self._gain = 0.0
-        self._loss = 0.0
-        self._value: float | None = None
 
     def __repr__(self) -> str:
         return f"RSI(period={self.period}, value={self._value})"
@@ -111,44 +109,27 @@ class RSI(Incremental):
     @property
     def value(self) -> float | None:
         """The last result; None while warming up."""
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def update(self, value: float | None) -> float | None:
         """Take the next value; None is skipped and gives None."""
         if value is None:
             return None
-        value = number(value)
-        n, period = self._n, self.period
-        change = value - self._last
-        self._last = value
-        if n > period:
-            gain = self._gain * (period - 1)
-            loss = self._loss * (period - 1)
-            if change < 0.0:
-                loss -= change
-            else:
-                gain += change
-            gain /= period
-            loss /= period
+        if not isfinite(value):
+            raise refused(value)
+        if self._handle is None:
+            self._value = self._warm((value,), self._open)
         else:
-            self._n = n + 1
-            if n == 0:
-                return None
-            gain, loss = self._gain, self._loss
-            if change < 0.0:
-                loss -= change
-            else:
-                gain += change
-            if n < period:
-                self._gain, self._loss = gain, loss
-                return None
-            gain /= period
-            loss /= period
-        self._gain, self._loss = gain, loss
-        both = gain + loss
-        self._value = 0.0 if -_TINY < both < _TINY else 100.0 * (gain / both)
-        return self._value
+            self._value = self._handle.update(value)
+        return self._value  # type: ignore[no-any-return]
 
     def peek(self, value: float | None) -> float | None:
         """What `update` would give, without taking the value."""
-        return self.copy().update(value)
+        if value is None or self._handle is None:
+            return self.copy().update(value)
+        if not isfinite(value):
+            raise refused(value)
+        return self._handle.peek(value)  # type: ignore[no-any-return]
+
+    def _open(self, history: Sequence[Array]) -> stream.RSI:
+        return stream.RSI(history[0], timeperiod=self.period)
