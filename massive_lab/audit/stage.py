@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 __all__ = ["StageClock"]
 
@@ -46,7 +47,7 @@ class StageClock:
         self._since_ns = monotonic_ns()
         self._utc_ns = now_ns()
         self._stopped = False
-        self._sleepers: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+        self._sleepers: set[_Sleeper] = set()
 
     @property
     def stopped(self) -> bool:
@@ -75,17 +76,17 @@ class StageClock:
         """Stand still from now on."""
         with self._lock:
             self._base_ns, self._stopped = self.elapsed_ns(), True
-        self._wake()
+        self._wake_all()
 
     def run(self) -> None:
         """Run like the system's clock again."""
         with self._lock:
             if self._stopped:
                 self._since_ns, self._stopped = self._real_ns(), False
-        self._wake()
+        self._wake_all()
 
     def advance(self, delta_s: float) -> None:
-        """Move a stopped clock forward and wake whoever is due.
+        """Move a stopped clock forward. Whoever is due is no longer counted in `n_sleeping` when this returns.
 
         Raises
         ------
@@ -96,7 +97,16 @@ class StageClock:
             raise ValueError(f"only a stopped clock is moved, and only forward: advance({delta_s})")
         with self._lock:
             self._base_ns += round(delta_s * _NS)
-        self._wake()
+            due = [sleeper for sleeper in self._sleepers if sleeper.due_ns <= self._base_ns]
+            self._sleepers.difference_update(due)
+        for sleeper in sorted(due, key=lambda sleeper: sleeper.due_ns):
+            sleeper.wake()
+
+    def next_wake_s(self) -> float | None:
+        """Seconds until the next sleeper is due, or None when nobody sleeps."""
+        with self._lock:
+            due = min((sleeper.due_ns for sleeper in self._sleepers), default=None)
+            return None if due is None else (due - self.elapsed_ns()) / _NS
 
     async def sleep(self, delay_s: float) -> None:
         """Return once `delay_s` seconds of this clock have passed, whether they ran or were moved."""
@@ -104,27 +114,36 @@ class StageClock:
         if delay_s <= 0:
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        while (left_ns := due_ns - self.elapsed_ns()) > 0:
-            moved: asyncio.Future[None] = loop.create_future()
-            entry = (loop, moved)
+        while True:
+            sleeper = _Sleeper(due_ns, loop, loop.create_future())
             with self._lock:
-                self._sleepers.add(entry)
-                # Read after the entry stands: a stop or a move in between would otherwise not be noticed.
+                left_ns = due_ns - self.elapsed_ns()
+                if left_ns <= 0:
+                    return
                 timeout = None if self._stopped else left_ns / _NS
-                missed = due_ns <= self.elapsed_ns()
+                self._sleepers.add(sleeper)
             try:
-                if not missed:
-                    await asyncio.wait((moved,), timeout=timeout)
+                await asyncio.wait((sleeper.moved,), timeout=timeout)
             finally:
                 with self._lock:
-                    self._sleepers.discard(entry)
+                    self._sleepers.discard(sleeper)
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         with self._lock:
             sleepers = list(self._sleepers)
-        for loop, moved in sleepers:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_set, moved)
+        for sleeper in sleepers:
+            sleeper.wake()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sleeper:
+    due_ns: int
+    loop: asyncio.AbstractEventLoop
+    moved: asyncio.Future[None]
+
+    def wake(self) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(_set, self.moved)
 
 
 def _set(future: asyncio.Future[None]) -> None:

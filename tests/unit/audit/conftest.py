@@ -18,6 +18,9 @@ WATCHLIST = ("SPY", "AAPL", "I:SPX", "O:SPY190118C00250000")
 PLAN = predict(WATCHLIST)
 
 
+_FRAMES = {"cluster": "stocks", "frames": 400, "bytes": 400_000, "bytes_per_second": 20_000.0, "events_per_frame": 12.0}
+
+
 def _streaming(recording: Recording) -> None:
     for cluster, topic, readers, n in (
         ("stocks", "T.SPY", 4, 812), ("stocks", "Q.SPY", 2, 1944), ("stocks", "AM.SPY", 2, 1), ("stocks", "T.AAPL", 2, 640),
@@ -37,7 +40,9 @@ def _drill(recording: Recording, cluster: str, polls: int) -> None:
     recording.apply(t.FeedStateChanged(30.0, cluster, "live", "backoff", "connection lost"))
     recording.apply(t.FallbackStarted(30.05, cluster, 0.05, 6))
     for k in range(polls):
-        recording.apply(t.RequestDone(30.1 + k, "snapshot", f"poll:{cluster}", 200, "ok", 2_000, 0.004, 1), phase="fallback")
+        recording.apply(
+            t.RequestDone(30.1 + k, "snapshot", f"poll:{cluster}", 200, "ok", 2_000, 0.004, 1), phase="fallback"
+        )
         recording.apply(t.PollTick(30.1 + k, cluster, "snapshot", 2, 1))
     recording.apply(t.FeedStateChanged(60.0, cluster, "backoff", "connecting", "attempt 5"))
     recording.apply(t.FeedStateChanged(60.2, cluster, "connecting", "live", "authenticated"))
@@ -55,7 +60,9 @@ def recording() -> Recording:
     for endpoint, n, size, ms in (("aggs_range", 9, 21_000, 18), ("chain", 12, 64_000, 44), ("contracts", 3, 30_000, 21),
                                   ("indicator_ema", 1, 9_000, 9), ("market_status", 1, 400, 3)):  # fmt: skip
         for k in range(n):
-            recording.apply(t.RequestDone(0.1, endpoint, "load", 200, "ok", size, ms * (1 + k / 4) / 1000, 1), phase="load")
+            recording.apply(
+                t.RequestDone(0.1, endpoint, "load", 200, "ok", size, ms * (1 + k / 4) / 1000, 1), phase="load"
+            )
     recording.apply(t.CacheHit(0.2, "indicator_ema", "server_indicator"))
     recording.apply(t.LoadDone(0.3, "bars", ("SPY",), 1_500, 9, 0.2, "ok"))
     recording.apply(t.LoadDone(0.3, "chain", ("SPY",), 2_904, 12, 0.5, "ok"))
@@ -105,12 +112,15 @@ def draft(recording: Recording) -> sections.Draft:
     draft.rest = sections.rest_section(recording)
     rows = compare(
         recording.calls,
-        {("load", name): x.attempts for name, x in recording.endpoints.items() if name != "snapshot"} | {("fallback", "snapshot"): 28},
+        {("load", name): x.attempts for name, x in recording.endpoints.items() if name != "snapshot"}
+        | {("fallback", "snapshot"): 28},
         windows={"fallback": 28.0},
         naive={("fallback", "snapshot"): 4 * 28 / 3},
     )
     draft.polling = sections.polling_section(rows, PLAN, polls_while_live=0)
-    draft.fallback = sections.fallback_section(recording, dropped=("stocks", "options", "indices"), origin_s=30.0, until_s=65.0)
+    draft.fallback = sections.fallback_section(
+        recording, dropped=("stocks", "options", "indices"), origin_s=30.0, until_s=65.0
+    )
     draft.coverage = {
         "chain": {
             "underlying": "SPY", "contracts": 2_904, "listed": 2_904, "expirations": 18, "with_quote": 2_881, "with_trade": 2_100,
@@ -158,7 +168,17 @@ def draft(recording: Recording) -> sections.Draft:
     draft.reconciliation = sections.reconciliation_section(reconcile(recording, served_by(recording)))
     draft.timings = {
         "rest": sections.rest_timings(recording),
-        "stream": {"clusters": [{"cluster": "stocks", "frames": 400, "bytes": 400_000, "bytes_per_second": 20_000.0, "events_per_frame": 12.0}]},
+        "stream": {
+            "clusters": [
+                {
+                    "cluster": "stocks",
+                    "frames": 400,
+                    "bytes": 400_000,
+                    "bytes_per_second": 20_000.0,
+                    "events_per_frame": 12.0,
+                }
+            ]
+        },
         "memory": {"growth_bytes": 2_000_000, "rows": [{"moment": "before", "memory_bytes": 180_000_000}]},
         "run": {"started": "2026-01-01T00:00:00+00:00", "elapsed_s": 31.0},
     }
