@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from massive_lab.decode.bars_fast import MARK, find_rows, read_rows_fast
 from massive_lab.decode.fields import Float, Int, Text, decode, iso_date, ms_to_ns, to_ints
 from massive_lab.decode.pages import Envelope, read_envelope, read_rows
-from massive_lab.errors import DecodeError
+from massive_lab.errors import DecodeError, MassiveLabError
 
 __all__ = ["BAR_WIRE", "OpenClose", "bar_columns", "bar_columns_exact", "open_close"]
 
@@ -42,6 +43,7 @@ class _Bar(msgspec.Struct, gc=False):
     T: Text = None
 
 
+_NO_TICKER = pl.lit(None, pl.String).alias("ticker")
 _BARS = msgspec.json.Decoder(list[_Bar])
 
 
@@ -53,7 +55,19 @@ def bar_columns(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.
     DecodeError
         Bad JSON, a wrong type, a row without price or time, or another number of rows than the envelope counts.
     """
-    return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
+    found = find_rows(body)
+    if found is None:
+        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
+    rows, marked = found
+    try:
+        envelope = read_envelope(marked, endpoint=endpoint, symbol=symbol)
+    except MassiveLabError:
+        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
+    frame = read_rows_fast(rows) if bytes(envelope.rows) == MARK else None
+    if frame is None:
+        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
+    check_count(envelope, frame.height, endpoint=endpoint, symbol=symbol)
+    return frame.select(_NO_TICKER, pl.all())
 
 
 def bar_columns_exact(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.DataFrame:
