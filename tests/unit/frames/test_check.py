@@ -119,9 +119,8 @@ def test_grid_and_overlap() -> None:
     )
     check(midnight)  # a day of 23 hours
     weeks = pl.concat([midnight.with_columns(pl.col("ts_close").dt.offset_by("6d")), midnight])
-    weeks = weeks.with_columns(pl.col("ts_event").to_physical() + pl.int_range(2) * 23 * 60 * MINUTE).cast(
-        pl.Datetime("ns", "UTC")
-    )
+    clock = pl.col("ts_event").to_physical() + pl.int_range(2) * 23 * 60 * MINUTE
+    weeks = weeks.with_columns(ts_event=clock.cast(pl.Datetime("ns", "UTC")))
     assert rule_of(weeks).rule == "overlap"
 
 
