@@ -68,9 +68,9 @@ def nice_ticks(low: float, high: float, n: int = 4) -> list[float]:
     >>> nice_ticks(0, 93)
     [0.0, 25.0, 50.0, 75.0, 100.0]
     """
-    if not math.isfinite(low) or not math.isfinite(high) or high <= low:
-        high = low + 1 if math.isfinite(low) else 1.0
-        low = low if math.isfinite(low) else 0.0
+    # Narrower than what doubles and labels can tell apart is flat.
+    if high - low <= max(abs(low), abs(high), 1e-6) * 1e-9:
+        high = low + max(1.0, abs(low))
     raw = (high - low) / n
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)

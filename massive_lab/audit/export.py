@@ -177,7 +177,7 @@ def run_notebook(
                 notebook, km=manager, timeout=int(timeout_s), record_timing=False, store_widget_state=False
             )
             try:
-                client.execute()
+                client.execute(cleanup_kc=True)  # the manager is ours, so it must be told
             except CellExecutionError as error:
                 raise AuditFailed(f"The audit stopped: {error.ename}: {_first_line(error.evalue)}") from error
             except (CellTimeoutError, DeadKernelError) as error:

@@ -129,7 +129,8 @@ def draft(recording: Recording) -> sections.Draft:
                       "call": [30 - i * 1.1 for i in range(13)], "put": [31 - i * 1.1 for i in range(13)]},
         },
         "indices": [
-            {"symbol": "I:SPX", "name": "S&P 500", "value": 2549.11, "market_status": "open", "timeframe": "REAL-TIME", "error": None},
+            {"symbol": "I:SPX", "name": "S&P 500", "value": 2549.11, "market_status": "open", "timeframe": "REAL-TIME",
+             "error": None},
         ],
     }  # fmt: skip
     labels = [f"2018-{1 + i // 21:02d}-{1 + i % 21:02d}" for i in range(126)]
@@ -146,7 +147,8 @@ def draft(recording: Recording) -> sections.Draft:
         "reasons": ["SPX closes below its 200-day average.", "VIX stands at 25.6: elevated."],
         "by_regime": [{"regime": "constructive", "days": 400, "share": 0.8}, {"regime": "defensive", "days": 100, "share": 0.2}],
         "chart": {
-            "labels": labels, "price_title": "S&P 500", "price_name": "SPX", "price": _waves(126, 2700, 150), "vix": _waves(126, 18, 6),
+            "labels": labels, "price_title": "S&P 500",
+            "price_name": "SPX", "price": _waves(126, 2700, 150), "vix": _waves(126, 18, 6),
             "defensive": [i > 90 for i in range(126)], "caption": "S&P 500 and VIX; days of a defensive regime on a grey ground.",
         },
     }  # fmt: skip
