@@ -7,6 +7,7 @@ tested by moving a `ManualClock` instead of waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
@@ -99,17 +100,19 @@ class ManualClock:
             while self._sleepers and self._sleepers[0][0] <= self._elapsed_ns:
                 due.append(heapq.heappop(self._sleepers))
         for _, _, loop, future in due:
-            if not loop.is_closed():
+            # A loop may close between any check and the call; whoever slept on it is gone, the others still wake.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_wake, future)
 
     async def sleep(self, delay_s: float) -> None:
-        if delay_s <= 0:
+        delay_ns = round(delay_s * 1e9)
+        if delay_ns <= 0:
             await asyncio.sleep(0)
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            when = self._elapsed_ns + round(delay_s * 1e9)
+            when = self._elapsed_ns + delay_ns
             heapq.heappush(self._sleepers, (when, next(self._order), loop, future))
         await future
 

@@ -1,6 +1,7 @@
 """Settings: frozen, read when asked and never at import; secrets never show.
 
-Environment (a ``.env`` file in the working directory is read too; the environment wins):
+Environment (a ``.env`` file in the working directory is read too; the environment wins, and an empty variable there hides
+the file's and counts as not set):
 
 ================== ================================================= =====================================
 variable           meaning                                           default
@@ -16,9 +17,10 @@ MASSIVE_LAB_CACHE  folder of the local cache                         none: nothi
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ __all__ = ["DEFAULT_REST_URL", "DEFAULT_WS_URL", "Secret", "Settings", "read_set
 
 DEFAULT_REST_URL = "https://api.massive.com"
 DEFAULT_WS_URL = "wss://socket.massive.com"
+_SECRETS = ("MASSIVE_API_KEY", "MASSIVE_PROXY_TOKEN")
 
 
 class Secret:
@@ -68,6 +71,12 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         raise TypeError("a Secret is not pickled: pass the settings on by the environment instead")
 
@@ -93,9 +102,13 @@ class Settings:
     max_connections: int = 10
     calls_per_minute: int | None = None
     """Local budget; None for plans without a limit (the client still stays below 100 calls a second)."""
-    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every REST request; never shown, since a gateway may want a token here."""
 
     def __post_init__(self) -> None:
+        for name in ("rest_url", "ws_url"):
+            # Paths are put behind these.
+            object.__setattr__(self, name, getattr(self, name).rstrip("/"))
         _check_url("MASSIVE_REST_URL", self.rest_url, ("http", "https"))
         _check_url("MASSIVE_WS_URL", self.ws_url, ("ws", "wss"))
         if self.env not in ("production", "development"):
@@ -103,18 +116,44 @@ class Settings:
                 f"MASSIVE_ENV is {self.env!r}.", hint="Set it to 'production' or 'development', or leave it out."
             )
 
+        for name in ("timeout_s", "connect_timeout_s", "max_attempts", "max_connections", "calls_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value!r}.", hint="Give a number above 0.")
+
     def with_(self, **changes: object) -> Settings:
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Raises
+        ------
+        ConfigError
+            When there is no such field, or its value is malformed.
+        """
+        known = [each.name for each in fields(self)]
+        if unknown := sorted(changes.keys() - set(known)):
+            raise ConfigError(f"There is no setting {', '.join(unknown)}.", hint=f"One of: {', '.join(known)}.")
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
 def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if not _is_address(value, schemes):
+        # The value itself stays unsaid: what was pasted into the wrong variable may be a key.
         raise ConfigError(
             f"{name} is not a usable address.",
             hint=f"Give {' or '.join(s + '://host[:port]' for s in schemes)}, without user name, query or fragment.",
         )
+
+
+def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
+    # `urlsplit` silently drops line ends and forgives what an HTTP client will not; an empty query or user name is
+    # one as well, and would swallow the path put behind it.
+    if not value.isascii() or not value.isprintable() or set(value) & set(" ?#@\\"):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is none
+        return False
 
 
 def read_settings(
@@ -145,26 +184,45 @@ def read_settings(
     >>> read_settings({"MASSIVE_API_KEY": "k", "MASSIVE_REST_URL": "http://127.0.0.1:8080/"}).rest_url
     'http://127.0.0.1:8080'
     """
-    values = {**_read_dotenv(dotenv or Path(".env")), **(os.environ if environ is None else environ)}
-    key = api_key or values.get("MASSIVE_API_KEY") or values.get("MASSIVE_PROXY_TOKEN")
-    if not key:
+    # From here on no local variable holds the key in the clear: some tracebacks show them.
+    keys = {"api_key": Secret(api_key)} if api_key is not None else {}
+    api_key = None
+    dotenv = Path(".env") if dotenv is None else dotenv
+    values = _collect(dotenv, os.environ if environ is None else environ)
+    for name in _SECRETS:
+        if value := values.get(name):
+            keys.setdefault(name, value)
+    if not keys:
         raise ConfigError(
             "No API key: MASSIVE_API_KEY is not set.",
             hint="Set it in the environment or in .env, pass connect(api_key=...), or name the sandbox: connect('sandbox').",
         )
-    if key != key.strip() or not key.isprintable():
+    source, key = next(iter(keys.items()))
+    if not _is_key(key):
         raise ConfigError(
-            "MASSIVE_API_KEY has blanks or control characters around or in it.",
+            f"{source} is empty, or has blanks, control or foreign characters around or in it.",
             hint="Copy the key again, without line ends.",
         )
-    cache = values.get("MASSIVE_LAB_CACHE")
+    text = {name: value.reveal() for name, value in values.items() if name not in _SECRETS and value}
+    cache = text.get("MASSIVE_LAB_CACHE")
     return Settings(
-        api_key=Secret(key),
-        rest_url=values.get("MASSIVE_REST_URL", DEFAULT_REST_URL).rstrip("/"),
-        ws_url=values.get("MASSIVE_WS_URL", DEFAULT_WS_URL).rstrip("/"),
-        env=values.get("MASSIVE_ENV", "production"),
+        api_key=key,
+        rest_url=text.get("MASSIVE_REST_URL", DEFAULT_REST_URL),
+        ws_url=text.get("MASSIVE_WS_URL", DEFAULT_WS_URL),
+        env=text.get("MASSIVE_ENV", "production"),
         cache=Path(cache).expanduser() if cache else None,
     )
+
+
+def _is_key(key: Secret) -> bool:
+    """Whether it fits in a header as it is."""
+    text: object = key.reveal()
+    return isinstance(text, str) and text != "" and all("!" <= letter <= "~" for letter in text)
+
+
+def _collect(dotenv: Path, environ: Mapping[str, str]) -> dict[str, Secret]:
+    merged = {**_read_dotenv(dotenv), **environ}
+    return {name: Secret(value) for name, value in merged.items() if name.startswith("MASSIVE_")}
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -172,4 +230,9 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         return {}
     from dotenv import dotenv_values  # only where there is such a file
 
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    try:
+        found = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        # Not chained: the decoder's error carries the file's bytes.
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}.", hint="Save it as UTF-8 text.") from None
+    return {name: value for name, value in found.items() if value is not None}

@@ -174,7 +174,8 @@ class DecodeError(MassiveLabError):
 
     def __init__(self, message: str, *, excerpt: str | bytes = "", **context: Any) -> None:
         super().__init__(message, **context)
-        text = excerpt.decode("utf-8", "replace") if isinstance(excerpt, bytes) else excerpt
+        # 800 bytes hold 200 characters of any width: a large body is not decoded for its first line.
+        text = excerpt[:800].decode("utf-8", "replace") if isinstance(excerpt, bytes) else excerpt
         self.excerpt = text[:200]
 
 

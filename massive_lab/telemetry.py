@@ -11,6 +11,7 @@ code that is being observed.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -55,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RequestDone(Event):
-    """One REST attempt ended: every request that reached a socket yields exactly one of these."""
+    """One REST attempt ended, however it ended: each attempt yields exactly one of these."""
 
     endpoint: str
     """Name from `massive_lab.schema.endpoints`."""
@@ -72,6 +73,9 @@ class RequestDone(Event):
     """1 for the first try."""
     request_id: str | None = None
     """The vendor's id."""
+    sent: bool = True
+    """Whether the request itself was handed to the network. Where it is False (no connection, or cancelled before one was
+    there) no server can have counted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +272,14 @@ class Hook(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
 
+class _Registration:
+    __slots__ = ("failed", "hook")
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.failed = False
+
+
 @dataclass(slots=True)
 class Telemetry:
     """An ordered set of hooks; each client owns one.
@@ -283,28 +295,40 @@ class Telemetry:
     ['TopicOpened']
     """
 
-    _hooks: tuple[Hook, ...] = ()
+    _hooks: tuple[_Registration, ...] = ()
     n_hook_errors: int = 0
-    _reported: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anybody listens: what is costly to tell need not be told to nobody."""
+        return bool(self._hooks)
 
     def add(self, hook: Hook) -> Callable[[], None]:
-        """Add a hook; returns the function that removes it."""
-        # A new tuple each time, so that `emit` on another thread iterates over a stable one without a lock.
-        self._hooks = (*self._hooks, hook)
+        """Add a hook; returns the function that removes it. A hook added twice is called twice and removed one by one."""
+        # A cell of its own tells two registrations of one hook apart. A new tuple each time, so that `emit` on another
+        # thread iterates over a stable one without the lock.
+        cell = _Registration(hook)
+        with self._lock:
+            self._hooks = (*self._hooks, cell)
 
         def remove() -> None:
-            self._hooks = tuple(h for h in self._hooks if h is not hook)
+            with self._lock:
+                self._hooks = tuple(other for other in self._hooks if other is not cell)
 
         return remove
 
     def emit(self, event: Event) -> None:
-        for hook in self._hooks:
+        for cell in self._hooks:
             try:
-                hook(event)
+                cell.hook(event)
             except Exception:  # noqa: BLE001  a hook must not break what it observes
-                self.n_hook_errors += 1
-                if id(hook) not in self._reported:
-                    self._reported.add(id(hook))
+                with self._lock:
+                    self.n_hook_errors += 1
+                    first, cell.failed = not cell.failed, True
+                if first:
                     _log.exception(
-                        "telemetry hook %r failed on %s; further failures are only counted", hook, type(event).__name__
+                        "telemetry hook %r failed on %s; further failures are only counted",
+                        cell.hook,
+                        type(event).__name__,
                     )

@@ -89,8 +89,7 @@ def session(date: dt.date) -> Session | None:
     >>> session(dt.date(2025, 12, 25)) is None
     True
     """
-    calendar = _calendar()
-    _check_covered(date, calendar)
+    calendar = _covering(date)
     if not calendar.is_session(date.isoformat()):
         return None
     opening = calendar.session_open(date.isoformat()).value
@@ -107,12 +106,11 @@ def sessions(start: dt.date, end: dt.date) -> list[dt.date]:
     >>> [d.isoformat() for d in sessions(dt.date(2025, 7, 3), dt.date(2025, 7, 8))]
     ['2025-07-03', '2025-07-07']
     """
-    if end <= start:
+    if _date(end) <= _date(start):
         return []
-    calendar = _calendar()
     last = end - dt.timedelta(days=1)
-    _check_covered(start, calendar)
-    _check_covered(last, calendar)
+    calendar = _covering(start)
+    _covering(last)
     return [stamp.date() for stamp in calendar.sessions_in_range(start.isoformat(), last.isoformat())]
 
 
@@ -132,7 +130,22 @@ def phase_at(ts_ns: int) -> Phase:
     return "regular" if ts_ns < today.close_ns else "late"
 
 
-def _check_covered(date: dt.date, calendar: ExchangeCalendar) -> None:
+def _date(date: object) -> dt.date:
+    if isinstance(date, dt.datetime) or not isinstance(date, dt.date):
+        raise InvalidRequest(
+            f"{date!r} is not a date.", hint="Give a datetime.date: an instant's New York date is trading_date(ts_ns)."
+        )
+    return date
+
+
+def _covering(date: dt.date) -> ExchangeCalendar:
+    """The calendar, if it knows the date.
+
+    `get_calendar` covers whole years back to `_FIRST` and about one ahead; beyond, "no session" would be a guess.
+    """
+    calendar = _calendar()
+    date = _date(date)
     first, last = calendar.first_session.date(), calendar.last_session.date()
     if not first <= date <= last:
         raise InvalidRequest(f"The trading calendar covers {first} to {last}; {date} is outside.")
+    return calendar

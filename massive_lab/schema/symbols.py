@@ -6,10 +6,15 @@ nothing here has been tested on them.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
+from numbers import Real
 
 from massive_lab.errors import InvalidRequest, UnknownSymbol
 from massive_lab.typing import AssetClass, OptionType
@@ -100,12 +105,15 @@ class OptionSymbol(Symbol):
         >>> str(OptionSymbol.build("SPY", dt.date(2025, 12, 19), "call", 650))
         'O:SPY251219C00650000'
         """
-        thousandths = round(strike * 1000)
+        root = str(root)
         if not _ROOT.fullmatch(root):
             raise InvalidRequest(f"Option root {root!r} is not 1 to 6 capital letters and digits.")
         if option_type not in ("call", "put"):
             raise InvalidRequest(f"option_type is {option_type!r}.", hint="Use 'call' or 'put'.")
-        if not 0 < thousandths < 10**8 or abs(thousandths - strike * 1000) > 1e-6:
+        if not _is_date(expiration):
+            raise InvalidRequest(f"Expiration {expiration!r} is not a date.", symbol=root)
+        thousandths = _thousandths(strike)
+        if thousandths is None:
             raise InvalidRequest(
                 f"Strike {strike!r} cannot be written in thousandths of a dollar with eight digits.", symbol=root
             )
@@ -115,7 +123,6 @@ class OptionSymbol(Symbol):
         return cls(text, "options", root, expiration, option_type, thousandths / 1000)
 
 
-@lru_cache(maxsize=65536)
 def parse_symbol(text: object) -> Symbol:
     """Read a symbol as the vendor writes it.
 
@@ -145,8 +152,14 @@ def parse_symbol(text: object) -> Symbol:
     """
     if not isinstance(text, str) or not text:
         raise UnknownSymbol(
-            f"A symbol must be a non-empty text; this is {text!r}.", hint="For example 'AAPL' or 'I:SPX'."
+            f"A symbol must be a non-empty text; this is {repr(text)[:80]}.", hint="For example 'AAPL' or 'I:SPX'."
         )
+    # A subclass of str (numpy's, an enum's) is equal to the plain text and would take its place in the cache.
+    return _parse(str.__str__(text))
+
+
+@lru_cache(maxsize=65536)
+def _parse(text: str) -> Symbol:
     prefix, rest = text[:2], text[2:]
     if prefix in _REFUSED:
         raise UnknownSymbol(
@@ -156,14 +169,31 @@ def parse_symbol(text: object) -> Symbol:
         return _parse_option(text, rest)
     if prefix == "I:":
         if not _INDEX.fullmatch(rest):
-            raise UnknownSymbol(f"{text!r} is not an index symbol.", symbol=text, hint="Write it like 'I:SPX'.")
+            raise UnknownSymbol(f"{text!r} is not an index symbol.", symbol=text, hint=_hint(text, "'I:SPX'"))
         return Symbol(text, "indices")
     if not _STOCK.fullmatch(text):
-        hint = (
-            f"Did you mean {text.upper()!r}?" if _STOCK.fullmatch(text.upper()) else "Write it like 'AAPL' or 'BRK.B'."
-        )
-        raise UnknownSymbol(f"{text!r} is not a stock symbol.", symbol=text, hint=hint)
+        raise UnknownSymbol(f"{text!r} is not a stock symbol.", symbol=text, hint=_hint(text, "'AAPL' or 'BRK.B'"))
     return Symbol(text, "stocks")
+
+
+def _thousandths(strike: object) -> int | None:
+    if not isinstance(strike, Real | Decimal) or not math.isfinite(strike):
+        return None
+    exact = strike * 1000
+    whole = round(exact)
+    return whole if 0 < whole < 10**8 and abs(whole - exact) <= 1e-6 else None
+
+
+def _is_date(value: object) -> bool:
+    return isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+
+
+def _hint(text: str, example: str) -> str:
+    """The same text in capitals, when that is a symbol."""
+    if text != (capitals := text.upper()):
+        with contextlib.suppress(UnknownSymbol):
+            return f"Did you mean {_parse(capitals).text!r}?"
+    return f"Write it like {example}."
 
 
 def _parse_option(text: str, rest: str) -> OptionSymbol:
@@ -203,10 +233,15 @@ def parse_many(symbols: object, *, asset_class: AssetClass | None = None) -> lis
     >>> [s.text for s in parse_many(["AAPL", "I:SPX", "AAPL"])]
     ['AAPL', 'I:SPX']
     """
-    texts: list[str] = [symbols] if isinstance(symbols, str) else list(symbols)  # type: ignore[call-overload]
-    if not texts:
+    if isinstance(symbols, str):
+        symbols = [symbols]
+    if not isinstance(symbols, Iterable) or isinstance(symbols, (bytes, bytearray)):
+        raise InvalidRequest(
+            f"{repr(symbols)[:80]} is neither a symbol nor a list of symbols.", hint="For example ['AAPL', 'I:SPX']."
+        )
+    parsed = list(dict.fromkeys(parse_symbol(text) for text in symbols))
+    if not parsed:
         raise InvalidRequest("The list of symbols is empty.", hint="Give at least one, for example ['AAPL'].")
-    parsed = [parse_symbol(text) for text in dict.fromkeys(texts)]
     for symbol in parsed:
         if asset_class is not None and symbol.asset_class != asset_class:
             raise InvalidRequest(

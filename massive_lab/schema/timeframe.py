@@ -25,7 +25,7 @@ _TIMESPANS: dict[str, Timespan] = {
     "y": "year",
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_PATTERN = re.compile(r"([1-9]\d{0,3})(s|mo|m|h|d|w|q|y)")
+_PATTERN = re.compile(r"([1-9][0-9]{0,3})(s|mo|m|h|d|w|q|y)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,6 @@ class Timeframe:
         return f"{self.multiplier}{self.unit}"
 
 
-@lru_cache(maxsize=256)
 def parse_timeframe(text: object) -> Timeframe:
     """Read a timeframe.
 
@@ -91,10 +90,21 @@ def parse_timeframe(text: object) -> Timeframe:
     """
     if isinstance(text, Timeframe):
         return text
-    match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        raise _not_one(text)
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Timeframe:
+    match = _PATTERN.fullmatch(text)
     if match is None:
-        raise InvalidRequest(
-            f"{text!r} is not a timeframe.",
-            hint="Use a number and a unit: 1s 1m 5m 1h 1d 1w 1mo 1q 1y ('m' minutes, 'mo' months).",
-        )
+        raise _not_one(text)
     return Timeframe(int(match[1]), match[2])  # type: ignore[arg-type]
+
+
+def _not_one(value: object) -> InvalidRequest:
+    return InvalidRequest(
+        f"{repr(value)[:80]} is not a timeframe.",
+        hint="Use a number and a unit: 1s 1m 5m 1h 1d 1w 1mo 1q 1y ('m' minutes, 'mo' months).",
+    )

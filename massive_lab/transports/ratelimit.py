@@ -1,7 +1,9 @@
-"""A call budget that the server's counter cannot disagree with.
+"""A call budget that holds in every window, as the server's counter sees it.
 
 A bucket that refills steadily lets almost twice its size through one window of the server's clock. Here each token comes
 back exactly one period after it was taken, so no window of that length, wherever it starts, holds more than the limit.
+What the bucket cannot know is how long a call travels: one that is under way for longer than those after it can still
+push the server's own window over the limit, and is then answered 429 and repeated.
 """
 
 from __future__ import annotations

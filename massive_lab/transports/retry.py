@@ -1,8 +1,8 @@
 """When to try again: a pure rule, without time or chance of its own.
 
-A request is repeated only when repeating can help: no answer, 408, 429, 499 and 5xx. Any other 4xx stays what it is. The
-vendor's ``Retry-After`` is obeyed up to a bound. A budget shared by all requests of a client keeps retries from
-multiplying the load while the server is in trouble.
+A request is repeated only when repeating can help: no answer, 408, 429, 499, and 5xx but for 501 and 505, which will
+not change. Any other 4xx stays what it is. The vendor's ``Retry-After`` is obeyed up to a bound. A budget shared by all
+requests of a client keeps retries from multiplying the load while the server is in trouble.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["RetryBudget", "RetryPolicy", "parse_retry_after"]
 
-_RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504})
+_RETRYABLE = frozenset({408, 429, 499, *range(500, 600)} - {501, 505})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class RetryPolicy:
             return None
         if retry_after_s is not None:
             return float(retry_after_s) if retry_after_s <= self.max_retry_after_s else None
-        ceiling = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
+        ceiling = min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 64))
         return ceiling / 2 * (1 + chance)
 
 
@@ -112,7 +112,7 @@ def parse_retry_after(value: str | None, now_ns: int) -> float | None:
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=dt.UTC)
