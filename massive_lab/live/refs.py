@@ -100,7 +100,7 @@ class Book:
     Examples
     --------
     >>> book, aapl = Book("stocks", Policy()), Topic("stocks", "T", "AAPL")
-    >>> book.open(aapl, "one", 0.0), book.open(aapl, "two", 0.0)
+    >>> book.open(aapl, "one"), book.open(aapl, "two")
     ([Opened(topic=Topic(cluster='stocks', channel='T', symbol='AAPL'))], [])
     >>> book.online(); book.next_send(0.0).topics[0].wire
     'T.AAPL'
@@ -126,7 +126,7 @@ class Book:
 
     # ---- what readers ask
 
-    def open(self, topic: Topic, reader: str, now: float) -> list[Outcome]:
+    def open(self, topic: Topic, reader: str) -> list[Outcome]:
         """A reader wants a topic.
 
         Raises
@@ -201,14 +201,12 @@ class Book:
             return self._settle()
         return []
 
-    def data(self, topic: Topic) -> list[Outcome]:
-        """Data came for a topic that is still open in flight: the server does not answer what it already holds."""
-        flight = self._flight
-        if flight is None or flight.action != "subscribe" or topic not in flight.open:
+    def data_wire(self, wire: str) -> list[Outcome]:
+        """Data came. For a topic still open in flight that is an answer: a server is silent about what it already holds."""
+        flight, topic = self._flight, self._sent.get(wire)
+        if flight is None or flight.action != "subscribe" or topic is None or topic not in flight.open:
             return []
-        if _wildcard_of(topic) in self._held:
-            return []
-        return self._confirmed(topic.wire)
+        return [] if _wildcard_of(topic) in self._held else self._confirmed(wire)
 
     def _confirmed(self, wire: str) -> list[Outcome]:
         # Only what was sent can be confirmed; anything else in a message is not trusted to be a topic.
@@ -276,7 +274,7 @@ class Book:
                 # Under a wildcard that is on its way out a server may find nothing to answer: ask again after it left.
                 shadowed = [topic for topic in flight.open if self._is_shadowed(topic)]
                 self._shadowed.update(shadowed)
-                silent = [topic for topic in flight.open if topic not in self._shadowed]
+                silent = [topic for topic in flight.open if topic not in shadowed]
                 outcomes += self._deny(silent, f"no answer within {self._policy.ack_s:g} s")
         return outcomes
 

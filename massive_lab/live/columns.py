@@ -1,0 +1,162 @@
+"""Events to the columns of the ``live_`` tables: one list per attribute, one typed series per list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import polars as pl
+
+from massive_lab.decode.stream import Bar, IndexValue, Quote, Trade
+from massive_lab.decode.stream_events import decimal_or
+from massive_lab.frames.build import to_schema
+from massive_lab.live.topics import Kind
+
+__all__ = ["TABLES", "to_frame"]
+
+TABLES: dict[Kind, str] = {
+    "trades": "live_trades",
+    "quotes": "live_quotes",
+    "bars": "live_bars",
+    "values": "live_values",
+}
+_SCHEMAS = {kind: to_schema(name) for kind, name in TABLES.items()}
+_MS = 1_000_000
+_Columns = dict[str, pl.Series]
+
+
+def _f64(values: list[Any]) -> pl.Series:
+    return pl.Series(values, dtype=pl.Float64)
+
+
+def _i64(values: list[Any]) -> pl.Series:
+    return pl.Series(values, dtype=pl.Int64)
+
+
+def _text(values: list[Any]) -> pl.Series:
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except TypeError:  # a trade id that came as a number
+        return pl.Series([None if value is None else str(value) for value in values], dtype=pl.String)
+
+
+def _ids(values: list[Any]) -> pl.Series:
+    # Conditions repeat: each distinct combination is built once and gathered, 20 times faster than a list per row.
+    distinct: dict[Any, int] = {}
+    codes = [distinct.setdefault(value, len(distinct)) for value in values]
+    lists = [None if v is None else [v] if isinstance(v, int) else list(v) for v in distinct]
+    return pl.Series(lists, dtype=pl.List(pl.Int64)).gather(pl.Series(codes, dtype=pl.UInt32))
+
+
+def _sizes(decimals: list[str | None], wholes: list[float | None]) -> pl.Series:
+    return _f64([w if d is None else decimal_or(d, w) for d, w in zip(decimals, wholes, strict=True)])
+
+
+def _moments(stamps: list[int], sub_ns: Iterable[int] | None = None) -> pl.Series:
+    ns = _i64(stamps) * _MS
+    return ns if sub_ns is None else ns + pl.Series(sub_ns, dtype=pl.Int64)
+
+
+def _by_magnitude(stamps: list[int | None]) -> pl.Series:
+    raw = _i64(stamps)
+    if raw.null_count() == len(raw):
+        return raw
+    value = pl.col("t")
+    unit = pl.when(value < 10**14).then(_MS).when(value < 10**17).then(1_000).otherwise(1)
+    return raw.to_frame("t").select(value * unit)["t"]
+
+
+def _trades(events: Sequence[Trade]) -> _Columns:
+    return {
+        "ts_sip": _moments([e.ms for e in events], [e.sub_ns for e in events]),
+        "ts_participant": _by_magnitude([e.participant for e in events]),
+        "ts_trf": _by_magnitude([e.trf for e in events]),
+        "price": _f64([e.price for e in events]),
+        "size": _sizes([e.decimal for e in events], [e.whole for e in events]),
+        "conditions": _ids([e.conditions for e in events]),
+        "exchange": _i64([e.exchange for e in events]),
+        "tape": _i64([e.tape for e in events]),
+        "sequence": _i64([e.sequence for e in events]),
+        "trade_id": _text([e.trade_id for e in events]),
+        "trf_id": _i64([e.trf_id for e in events]),
+    }
+
+
+def _quotes(events: Sequence[Quote]) -> _Columns:
+    prices = pl.DataFrame(
+        {"bid": _f64([e.bid_price for e in events]), "ask": _f64([e.ask_price for e in events])}
+    ).select(pl.when(pl.all() != 0).then(pl.all()))  # the vendor writes 0 for a side that is missing
+    bid, ask = prices["bid"], prices["ask"]
+    return {
+        "ts_sip": _moments([e.ms for e in events], [e.sub_ns for e in events]),
+        "ts_participant": _by_magnitude([e.participant for e in events]),
+        "bid_price": bid,
+        "bid_size": _f64([e.bid_size for e in events]),
+        "bid_exchange": _i64([e.bid_exchange for e in events]),
+        "ask_price": ask,
+        "ask_size": _f64([e.ask_size for e in events]),
+        "ask_exchange": _i64([e.ask_exchange for e in events]),
+        "mid_price": (bid + ask) / 2,
+        "spread": ask - bid,
+        "conditions": _ids([e.conditions for e in events]),
+        "indicators": _ids([e.indicators for e in events]),
+        "tape": _i64([e.tape for e in events]),
+        "sequence": _i64([e.sequence for e in events]),
+    }
+
+
+def _bars(events: Sequence[Bar]) -> _Columns:
+    return {
+        "ts_event": _i64([e.ts_event for e in events]),
+        "ts_close": _i64([e.ts_close for e in events]),
+        "open": _f64([e.open for e in events]),
+        "high": _f64([e.high for e in events]),
+        "low": _f64([e.low for e in events]),
+        "close": _f64([e.close for e in events]),
+        "volume": _f64([e.volume for e in events]),
+        "vwap": _f64([e.vwap for e in events]),
+        "day_volume": _f64([e.day_volume for e in events]),
+        "day_vwap": _f64([e.day_vwap for e in events]),
+        "day_open": _f64([e.day_open for e in events]),
+        "average_size": _f64([e.average_size for e in events]),
+    }
+
+
+def _values(events: Sequence[IndexValue]) -> _Columns:
+    return {
+        "ts_event": _moments([e.ms for e in events], [e.sub_ns for e in events]),
+        "value": _f64([e.value for e in events]),
+    }
+
+
+_BUILDERS: dict[Kind, Callable[[Any], _Columns]] = {
+    "trades": _trades,
+    "quotes": _quotes,
+    "bars": _bars,
+    "values": _values,
+}
+
+
+def to_frame(kind: Kind, events: Sequence[Any]) -> pl.DataFrame:
+    """Events of one kind as the exact ``live_`` table of that kind, in the order given.
+
+    Examples
+    --------
+    >>> to_frame("values", [IndexValue("I:VIX", 1_000, 17.5)])["ts_event"].dt.epoch("ms").to_list()
+    [1000]
+    """
+    schema = _SCHEMAS[kind]
+    if not events:
+        return schema.to_frame()
+    columns = _BUILDERS[kind](events)
+    columns["symbol"] = _text([e.symbol for e in events])
+    columns["ts_recv"] = _i64([e.ts_recv for e in events])
+    columns["source"] = _text([e.source for e in events])
+    n = len(events)
+    series = [
+        (columns[name] if name in columns else pl.Series([None], dtype=dtype).new_from_index(0, n))
+        .cast(dtype)
+        .alias(name)
+        for name, dtype in schema.items()
+    ]
+    return pl.DataFrame(series)

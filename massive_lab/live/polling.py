@@ -1,0 +1,215 @@
+"""REST in place of a lost socket: one shared, batched poll worker per cluster, whoever reads.
+
+Rows of the ``snapshot`` table become the same events the stream sends, marked ``poll``. An answer that says nothing new is
+suppressed, and nothing that is not newer than what the stream last brought is handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import polars as pl
+
+from massive_lab.clock import Clock
+from massive_lab.decode.stream import Event, IndexValue, Quote, Trade
+from massive_lab.errors import MassiveLabError, RateLimited
+from massive_lab.live.policy import Policy, batches, poll_interval_s
+from massive_lab.live.topics import Kind, Topic, poll_kind
+
+__all__ = ["PollMemory", "PollOwner", "PollWorker", "Poller", "snapshot_events", "wanted_kinds"]
+
+_MS = 1_000_000
+
+
+class Poller(Protocol):
+    """What the fallback asks of REST; the loaders implement it."""
+
+    async def poll(self, cluster: str, symbols: Sequence[str]) -> pl.DataFrame:
+        """At most 250 symbols of one cluster as the ``snapshot`` table, by one call; rows in error are kept."""
+        ...
+
+
+def wanted_kinds(topics: Iterable[Topic]) -> dict[str, set[Kind]]:
+    """Symbols that a snapshot can serve, each with the kinds asked of it, in order.
+
+    Examples
+    --------
+    >>> topics = [Topic.parse("stocks", text) for text in ("T.AAPL", "Q.AAPL", "AM.AAPL", "T.*")]
+    >>> sorted(wanted_kinds(topics)["AAPL"]), list(wanted_kinds(topics))
+    (['quotes', 'trades'], ['AAPL'])
+    """
+    wanted: dict[str, set[Kind]] = {}
+    for topic in topics:
+        if (kind := poll_kind(topic)) is not None:
+            wanted.setdefault(topic.symbol, set()).add(kind)
+    return wanted
+
+
+_COLUMNS = {
+    "symbol": pl.String(),
+    "error": pl.String(),
+    "last_price": pl.Float64(),
+    "ts_updated": pl.Int64(),
+    "trade_price": pl.Float64(),
+    "trade_size": pl.Float64(),
+    "trade_exchange": pl.Int64(),
+    "ts_trade": pl.Int64(),
+    "bid_price": pl.Float64(),
+    "bid_size": pl.Float64(),
+    "bid_exchange": pl.Int64(),
+    "ask_price": pl.Float64(),
+    "ask_size": pl.Float64(),
+    "ask_exchange": pl.Int64(),
+    "ts_quote": pl.Int64(),
+}
+
+
+def snapshot_events(frame: pl.DataFrame, wanted: dict[str, set[Kind]], ts_recv: int) -> list[Event]:
+    """Trades, quotes and index values of a ``snapshot`` frame.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+    wanted : mapping of symbol to kinds
+    ts_recv : int
+        UTC ns of the answer.
+
+    Returns
+    -------
+    list of Event
+        Only of what is wanted and present: a row in error, or without the time of its part, gives nothing.
+    """
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in frame.columns]
+    rows = frame.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
+    events: list[Event] = []
+    for row in rows.iter_rows(named=True):
+        kinds = wanted.get(row["symbol"])
+        if not kinds or row["error"] is not None:
+            continue
+        if "trades" in kinds and row["trade_price"] is not None and row["ts_trade"] is not None:
+            events.append(_trade(row, ts_recv))
+        if "quotes" in kinds and row["ts_quote"] is not None:
+            events.append(_quote(row, ts_recv))
+        if "values" in kinds and row["last_price"] is not None and row["ts_updated"] is not None:
+            ms, sub = divmod(row["ts_updated"], _MS)
+            events.append(IndexValue(row["symbol"], ms, row["last_price"], ts_recv, "poll", sub))
+    return events
+
+
+def _trade(row: dict[str, Any], ts_recv: int) -> Trade:
+    ms, sub = divmod(row["ts_trade"], _MS)
+    return Trade(
+        row["symbol"], ms, row["trade_price"], whole=row["trade_size"], exchange=row["trade_exchange"],
+        ts_recv=ts_recv, source="poll", sub_ns=sub,
+    )  # fmt: skip
+
+
+def _quote(row: dict[str, Any], ts_recv: int) -> Quote:
+    ms, sub = divmod(row["ts_quote"], _MS)
+    return Quote(
+        row["symbol"], ms,
+        bid_price=row["bid_price"], bid_size=row["bid_size"], bid_exchange=row["bid_exchange"],
+        ask_price=row["ask_price"], ask_size=row["ask_size"], ask_exchange=row["ask_exchange"],
+        ts_recv=ts_recv, source="poll", sub_ns=sub,
+    )  # fmt: skip
+
+
+def _said(event: Event) -> tuple[Any, ...]:
+    if isinstance(event, Trade):
+        return event.ms, event.price, event.size
+    if isinstance(event, Quote):
+        return event.ms, event.bid_price, event.bid_size, event.ask_price, event.ask_size
+    return event.ms, event.value if isinstance(event, IndexValue) else None
+
+
+class Newest(Protocol):
+    """The newest event of (type, symbol), from any source."""
+
+    def get(self, key: tuple[type, str], /) -> Event | None: ...
+
+
+class PollMemory:
+    """What the polls of one outage have said, so that nothing is said twice, by them or by the stream after them."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[type, str], tuple[Any, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._said)
+
+    def news(self, events: Iterable[Event], newest: Newest) -> list[Event]:
+        """The polled events worth handing on.
+
+        Parameters
+        ----------
+        events : iterable of Event
+        newest : Newest
+            A polled event must be newer than a streamed one by at least the
+            millisecond in which streams count; it must not be older than a polled one.
+        """
+        fresh = []
+        for event in events:
+            key = (type(event), event.symbol)
+            said = _said(event)
+            if self._said.get(key) == said:
+                continue
+            before = newest.get(key)
+            if before is not None and (event.ms < before.ms or (event.ms == before.ms and before.source == "stream")):
+                continue
+            self._said[key] = said
+            fresh.append(event)
+        return fresh
+
+    def already_said(self, event: Event) -> bool:
+        """Whether a streamed event repeats the last polled one. Asked once for each; the memory of it ends here."""
+        return self._said.pop((type(event), event.symbol), None) == _said(event)
+
+
+class PollOwner(Protocol):
+    """What the worker asks of the hub."""
+
+    @property
+    def cluster(self) -> str: ...
+    def poller(self) -> Poller | None: ...
+    def poll_wanted(self) -> dict[str, set[Kind]]: ...
+    def polling_begins(self) -> None: ...
+    def polled(self, n_symbols: int, events: list[Event]) -> None: ...
+    def poll_failed(self, error: MassiveLabError) -> None: ...
+
+
+class PollWorker:
+    """Poll until cancelled. One round asks for every wanted symbol, at most 250 a call."""
+
+    def __init__(self, owner: PollOwner, clock: Clock, policy: Policy) -> None:
+        self._owner = owner
+        self._clock = clock
+        self._policy = policy
+
+    async def run(self) -> None:
+        """Rounds of polling, spaced by `poll_interval_s`."""
+        failures = 0
+        self._owner.polling_begins()
+        while True:
+            started = self._clock.monotonic()
+            # Asked anew each round: the client that lent its poller may have left.
+            poller = self._owner.poller()
+            wanted = self._owner.poll_wanted() if poller else {}
+            statuses: list[str | None] = []
+            wait_s = 0.0
+            for batch in batches(list(wanted), self._policy.poll_batch):
+                assert poller is not None
+                try:
+                    frame = await poller.poll(self._owner.cluster, batch)
+                except MassiveLabError as error:
+                    failures += 1
+                    self._owner.poll_failed(error)
+                    if isinstance(error, RateLimited):
+                        wait_s = error.retry_after_s or 0.0
+                    break
+                failures = 0
+                if "market_status" in frame.columns:
+                    statuses += frame["market_status"].to_list()
+                self._owner.polled(len(batch), snapshot_events(frame, wanted, self._clock.now_ns()))
+            interval = max(wait_s, poll_interval_s(self._policy, self._owner.cluster, statuses, failures))
+            await self._clock.sleep(max(0.0, started + interval - self._clock.monotonic()))
