@@ -118,7 +118,7 @@ def test_grid_and_overlap() -> None:
         ts_close=pl.lit(new_york_ns(dt.date(2025, 3, 10))).cast(pl.Datetime("ns", "UTC")),
     )
     check(midnight)  # a day of 23 hours
-    weeks = pl.concat([midnight.with_columns(pl.col("ts_close").dt.offset_by("6d")), midnight])
+    weeks = pl.concat([midnight.with_columns(pl.col("ts_close").dt.offset_by("6d"))] * 2)
     clock = pl.col("ts_event").to_physical() + pl.int_range(2) * 23 * 60 * MINUTE
     weeks = weeks.with_columns(ts_event=clock.cast(pl.Datetime("ns", "UTC")))
     assert rule_of(weeks).rule == "overlap"
