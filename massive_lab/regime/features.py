@@ -1,0 +1,169 @@
+"""What the regime looks at: trailing features of daily closes. Row `t` uses rows up to `t` and never a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from massive_lab.errors import FrameInvariantError
+from massive_lab.indicators import sma
+
+if TYPE_CHECKING:
+    from massive_lab.regime.rules import Rules
+
+__all__ = ["closes", "held", "index_features", "ladder", "volatility_features"]
+
+_SESSIONS_A_YEAR = 252
+
+
+def closes(frame: pl.DataFrame, what: str) -> pl.DataFrame:
+    """Date and close of daily bars.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Table ``bars`` of one symbol with daily bars, or any frame with `date` and `close`. The date of a bar is the New
+        York date of its `ts_event`.
+    what : str
+        Name for errors.
+
+    Returns
+    -------
+    polars.DataFrame
+        `date` and `close`, Float64, ascending, one row a date.
+
+    Raises
+    ------
+    FrameInvariantError
+        Columns missing (rule ``columns``), more than one symbol (``symbol``), dates not strictly ascending (``sorted``:
+        also for intraday bars), a close that is null, not finite or not above 0 (``price``).
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> closes(pl.DataFrame({"date": [dt.date(2025, 6, 2)], "close": [5935.94]}), "SPX").row(0)
+    (datetime.date(2025, 6, 2), 5935.94)
+    """
+    has_date = "date" in frame.columns
+    missing = [name for name in ("close", "date" if has_date else "ts_event") if name not in frame.columns]
+    if missing:
+        raise FrameInvariantError(
+            f"{what} lacks {' and '.join(missing)}.",
+            rule="columns",
+            hint="Give daily bars: ts_event and close, or date and close.",
+        )
+    if "symbol" in frame.columns and frame["symbol"].n_unique() > 1:
+        names = ", ".join(map(str, frame["symbol"].unique().sort().head(5)))
+        raise FrameInvariantError(f"{what} holds several symbols: {names}.", rule="symbol", hint="Filter one of them.")
+    date = pl.col("date") if has_date else pl.col("ts_event").dt.convert_time_zone("America/New_York").dt.date()
+    data = frame.select(date.cast(pl.Date).alias("date"), pl.col("close").cast(pl.Float64))
+    bad = data.filter(pl.col("close").is_null() | ~pl.col("close").is_finite() | (pl.col("close") <= 0))
+    if bad.height:
+        raise FrameInvariantError(
+            f"{what} has {bad.height} closes that are no prices, the first on {bad['date'][0]}.",
+            rule="price",
+            rows=bad.head(5),
+            hint="Drop the dates without a close.",
+        )
+    disorder = data.filter(pl.col("date") <= pl.col("date").shift())
+    if disorder.height:
+        raise FrameInvariantError(
+            f"{what} needs one row a date, ascending; {disorder['date'][0]} comes late or twice.",
+            rule="sorted",
+            rows=disorder.head(5),
+            hint="Give daily bars, sorted by date.",
+        )
+    return data
+
+
+def index_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Trend and momentum of one index.
+
+    Returns
+    -------
+    polars.DataFrame
+        `date close mean distance trend momentum`. `distance` is close over its mean less 1; `trend` is ``up`` or
+        ``down``, and changes only when the distance leaves the band on the other side; `momentum` is the return over
+        `rules.momentum_sessions`. Null while warming up.
+    """
+    made = data.with_columns(sma("close", period=rules.trend_sessions, by=None, name="mean")).with_columns(
+        distance=pl.col("close") / pl.col("mean") - 1,
+        momentum=pl.col("close") / pl.col("close").shift(rules.momentum_sessions) - 1,
+    )
+    return made.with_columns(trend=pl.Series(held(made["distance"].to_list(), rules.trend_band), dtype=pl.String))
+
+
+def held(distances: Sequence[float | None], band: float) -> list[str | None]:
+    """Up or down with hysteresis: inside the band the last state is kept.
+
+    The first value has no last state: its sign decides.
+
+    Examples
+    --------
+    >>> held([None, 0.002, -0.005, -0.02, 0.005, 0.011], 0.01)
+    [None, 'up', 'up', 'down', 'down', 'up']
+    """
+    state: str | None = None
+    out: list[str | None] = []
+    for distance in distances:
+        if distance is None:
+            out.append(None)
+            continue
+        if distance > band or (state is None and distance > 0):
+            state = "up"
+        elif distance < -band or state is None:
+            state = "down"
+        out.append(state)
+    return out
+
+
+def ladder(values: Sequence[float | None], floors: Sequence[tuple[str, float]], margin: float) -> list[str | None]:
+    """The step a value stands on, with hysteresis: a step is left downwards only `margin` below its floor.
+
+    Parameters
+    ----------
+    values : sequence of float or None
+        None has no step and does not move the last one.
+    floors : sequence of (name, floor)
+        Ascending; the first floor is the least value there can be.
+    margin : float
+
+    Examples
+    --------
+    >>> ladder([12.0, 15.5, 14.5, 13.9, None, 31.0], [("calm", 0), ("normal", 15), ("stressed", 30)], 1.0)
+    ['calm', 'normal', 'normal', 'calm', None, 'stressed']
+    """
+    at = -1
+    out: list[str | None] = []
+    for value in values:
+        if value is None:
+            out.append(None)
+            continue
+        at = max(at, 0)
+        while at + 1 < len(floors) and value >= floors[at + 1][1]:
+            at += 1
+        while at > 0 and value < floors[at][1] - margin:
+            at -= 1
+        out.append(floors[at][0])
+    return out
+
+
+def volatility_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Realised volatility and its percentile.
+
+    Returns
+    -------
+    polars.DataFrame
+        `date realised_vol realised_vol_percentile`. Volatility is the sample standard deviation of log returns over
+        `rules.vol_sessions`, times the root of 252; the percentile is the share, 0 to 100, of the last
+        `rules.vol_history` values at or below today's. Null while warming up.
+    """
+    window = rules.vol_history
+    made = data.select(
+        "date",
+        realised_vol=pl.col("close").log().diff().rolling_std(rules.vol_sessions) * _SESSIONS_A_YEAR**0.5,
+    )
+    rank = pl.col("realised_vol").rolling_rank(window, method="max", min_samples=window)
+    return made.with_columns(realised_vol_percentile=100.0 * rank / window)
