@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from massive_lab.clock import Clock, SystemClock
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from massive_lab.sandbox.process import SandboxProcess
 
 __all__ = ["Core", "aconnect", "connect"]
-
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 class Core:
@@ -84,7 +80,6 @@ class Core:
             SnapshotPoller(self._session),
             parse_many(symbols),
             channels,
-            caller=_caller(),
         )
         self._lives.add(live)
         return live
@@ -116,17 +111,6 @@ class Core:
         label = "SANDBOX " if self.settings.sandbox else ""
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {label}{self.settings.rest_url} {state}>"
-
-
-def _caller() -> str | None:
-    """``file:line`` of the first frame outside this package: the cell or script that asked."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE):
-            return f"{Path(name).name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return None
 
 
 def _prepare(

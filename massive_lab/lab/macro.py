@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_regime"]
 
-_SYMBOLS = {"spx": "I:SPX", "ndx": "I:NDX", "vix": "I:VIX"}
+_SYMBOLS = ("I:SPX", "I:NDX", "I:VIX")
 _STAND_IN = "SANDBOX: the Nasdaq Composite stands in for the Nasdaq 100 (NDX)."
 
 
@@ -37,10 +37,10 @@ async def load_regime(session: Session, as_of: object, years: int) -> Regime:
     else:
         last = parse_date(as_of, name="as_of")
     start = last - dt.timedelta(days=round(365.25 * years))
-    frame = await bars(session, list(_SYMBOLS.values()), "1d", start, last + dt.timedelta(days=1))
-    parts = {name: frame.filter(pl.col("symbol") == symbol) for name, symbol in _SYMBOLS.items()}
+    frame = await bars(session, _SYMBOLS, "1d", start, last + dt.timedelta(days=1))
+    spx, ndx, vix = (frame.filter(pl.col("symbol") == symbol) for symbol in _SYMBOLS)
     notes = [_STAND_IN] if session.settings.sandbox else []
-    return latest(classify(**parts), source_notes=notes)
+    return latest(classify(spx, ndx, vix), source_notes=notes)
 
 
 def _last_finished(now_ns: int) -> dt.date:

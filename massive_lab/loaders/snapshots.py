@@ -12,7 +12,6 @@ from massive_lab.frames.build import concat
 from massive_lab.loaders.session import Load, Session, path_of
 from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS
 from massive_lab.schema.symbols import parse_many
-from massive_lab.typing import AssetClass
 
 __all__ = ["SnapshotPoller", "indices", "snapshot"]
 
@@ -84,7 +83,7 @@ class SnapshotPoller:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def poll(self, cluster: AssetClass, symbols: Sequence[str]) -> pl.DataFrame:
+    async def poll(self, cluster: str, symbols: Sequence[str]) -> pl.DataFrame:
         """One batched call on behalf of all readers of a cluster; at most 250 symbols.
 
         Returns
