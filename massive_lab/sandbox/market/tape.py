@@ -1,0 +1,215 @@
+"""One session of trades of one stock.
+
+The core (time, price, size, conditions) is made first and is all that bars need; exchanges, ids and reporting
+facilities are added when trades are asked for. Prices are whole cents throughout.
+
+Laws: the first eligible print is the day's open, the closing cross its close, the high and the low are printed by
+eligible trades of the regular session, and no trade that may move the day's high or low lies outside them. A print that
+is not late has its SIP and its participant time in the same second, so bars by either time agree but for late prints.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+
+from massive_lab.sandbox.market.conditions import MIX_HIGH_LOW, MIX_OPEN_CLOSE, MIX_VOLUME
+from massive_lab.sandbox.market.path import DayPath
+from massive_lab.sandbox.market.rng import Bools, Floats, Ints, generator
+from massive_lab.schema.session import Session
+
+__all__ = ["Tape", "make_tape"]
+
+_SECOND = 1_000_000_000
+_FRACTIONS_FROM = dt.date(2026, 2, 23)  # fractional shares are reported from here on
+
+_ROUND = np.array([100, 100, 100, 100, 200, 200, 300, 400, 500, 1000], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Prints ascending by participant time; `order` sorts them by SIP time.
+
+    `bid` and `ask` are the touch in cents at each print, `regular` says that the print belongs to 09:30-16:00, and
+    `intraday` that it may count in second, minute and hour bars (the closing cross counts in the day alone).
+    """
+
+    part_ns: Ints
+    sip_ns: Ints
+    price: Floats
+    size: Floats
+    mix: Ints
+    bid: Ints
+    ask: Ints
+    late: Bools
+    correction: Ints
+    regular: Bools
+    order: Ints
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self, name).nbytes for name in self.__dataclass_fields__)
+
+    @property
+    def high_low(self) -> Bools:
+        """May move the high and low of the regular session."""
+        return MIX_HIGH_LOW[self.mix]
+
+    @property
+    def open_close(self) -> Bools:
+        return MIX_OPEN_CLOSE[self.mix]
+
+    @property
+    def volume(self) -> Bools:
+        return MIX_VOLUME[self.mix]
+
+
+def _times(rng: np.random.Generator, n: int, start: int, end: int, *, shape: str) -> Ints:
+    """Ascending instants in ``[start, end)``, denser where trading is busy."""
+    gaps = rng.standard_exponential(n + 1)
+    u = np.cumsum(gaps)
+    u = u[:-1] / u[-1]
+    grid = np.linspace(0, 1, 66)
+    middle = (grid[1:] + grid[:-1]) / 2
+    if shape == "regular":
+        intensity = 0.55 + 1.7 * np.exp(-middle * 14) + 1.6 * np.exp((middle - 1) * 16) + 0.35 * (2 * middle - 1) ** 2
+    elif shape == "early":
+        intensity = 0.15 + 2.0 * np.exp((middle - 1) * 5)
+    else:
+        intensity = 0.2 + 2.5 * np.exp(-middle * 9)
+    mass = np.concatenate([[0.0], np.cumsum(intensity)])
+    at = np.interp(u, mass / mass[-1], grid)
+    return start + (at * (end - start - 1)).astype(np.int64)
+
+
+def make_tape(
+    seed: int,
+    symbol: str,
+    day: Session,
+    path: DayPath,
+    ohlc: tuple[float, float, float, float],
+    previous_close: float,
+    prints: int,
+) -> Tape:
+    """Generate a session.
+
+    Parameters
+    ----------
+    prints : int
+        Trades to expect; the day's own activity varies around it.
+    """
+    rng = generator(seed, symbol, day.date, "tape")
+    o, h, lo, c = (round(price * 100) for price in ohlc)
+    busy = float(np.exp(rng.normal(0.0, 0.22))) * (0.6 if day.is_half_day else 1.0)
+    n = max(40, int(prints * busy))
+    parts = [
+        _regular(rng, n, day, path, (o, h, lo, c)),
+        _extended(rng, max(2, int(n * 0.035)), day.early_ns, day.open_ns, round(previous_close * 100), o, "early"),
+        _extended(rng, max(2, int(n * 0.025)), day.close_ns + 2 * _SECOND, day.late_ns, c, c, "late"),
+    ]
+    part, tick, size, mix, bid, ask = (
+        np.concatenate([parts[1][i], parts[0][i], parts[2][i]]) for i in range(6)
+    )
+    if day.date >= _FRACTIONS_FROM:
+        odd = np.flatnonzero((size < 100) & (rng.random(len(size)) < 0.03))
+        size[odd] = np.maximum(np.round(size[odd] * rng.random(len(odd)), 4), 0.0001)
+    regular = (part >= day.open_ns) & (part < day.close_ns + _SECOND)
+
+    # Reported late: seconds to minutes after the trade, and never part of open or close.
+    draws = rng.random(len(part))
+    crosses = np.isin(mix, (8, 9, 10, 11))
+    at_bound = regular & ((tick == h) | (tick == lo))
+    late = (draws < 0.0012) & ~crosses & ~at_bound
+    where = np.flatnonzero(late)
+    delay = np.exp(rng.uniform(np.log(4.0), np.log(400.0), len(where)))
+    lag = (3e5 + 2e7 * rng.random(len(part)) ** 6).astype(np.int64)
+    left = _SECOND - 1 - part % _SECOND
+    sip = part + np.minimum(lag, left // 2)
+    sip[where] = np.minimum(part[where] + (delay * 1e9).astype(np.int64), day.late_ns - 1000)
+    mix[where] = np.where(regular[where], np.where(np.isin(mix[where], (4, 5)), 18, 12), 17)
+    correction = np.full(len(part), -1, dtype=np.int64)
+    correction[where[delay > 120]] = 12
+    order = np.argsort(sip, kind="stable")
+    steps = np.arange(len(sip))
+    sip[order] = np.maximum.accumulate(sip[order] - steps) + steps  # no two at one instant
+    return Tape(part, sip, tick / 100.0, size, mix, bid, ask, late, correction, regular, order)
+
+
+_Part = tuple[Ints, Ints, Floats, Ints, Ints, Ints]
+
+
+def _regular(
+    rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc: tuple[int, int, int, int]
+) -> _Part:
+    o, h, lo, c = ohlc
+    times = _times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
+    times += np.arange(n)  # no two at one instant
+    width = max(1, min(round(o * 0.00006), h - lo)) if h > lo else 1
+    spread = np.where(rng.random(n) < 0.8, width, width + 1) if h - lo > width else np.full(n, width)
+    middle = path.at(times) * 100
+    bid = np.floor(middle - (spread - 1) / 2).astype(np.int64)
+    bid = np.clip(bid, lo, np.maximum(h - spread, lo))
+    side = rng.random(n)
+    tick = np.where(side < 0.46, bid, np.where(side < 0.92, bid + spread, bid + spread // 2))
+    tick = np.minimum(tick, h)
+
+    kind = rng.random(n)
+    odd = kind < 0.38
+    size = _ROUND[rng.integers(0, len(_ROUND), n)]
+    size[odd] = rng.integers(1, 100, int(odd.sum()))
+    mix = np.where(kind < 0.26, 4, np.where(odd, 5, 0))
+    mix = np.where(kind > 0.62, 1, mix)
+    mix = np.where(kind > 0.76, 2, mix)
+    mix = np.where(kind > 0.84, 3, mix)
+    for code, above in ((13, 0.9955), (14, 0.997), (15, 0.998), (16, 0.9992)):
+        mix[kind > above] = code
+    block = np.flatnonzero((kind > 0.9955) | ((kind > 0.84) & (kind < 0.845)))
+    size[block] = np.round(rng.pareto(1.4, len(block)) * 2000 + 1000, -2)
+
+    at_high = int(np.searchsorted(times, path.start_ns + path.high_at * path.step_ns))
+    at_low = int(np.searchsorted(times, path.start_ns + path.low_at * path.step_ns))
+    at_high, at_low = min(max(at_high, 1), n - 2), min(max(at_low, 1), n - 2)
+    if at_high == at_low:
+        at_low += 1
+    for at, price, low_side in ((at_high, h, False), (at_low, lo, True)):
+        tick[at], mix[at], size[at] = price, 0, 100.0
+        bid[at] = price if low_side else price - spread[at]
+    ask = bid + spread
+
+    # The crosses: the first print of the regular session, and the close just after its end.
+    shares = float(size.sum())
+    first = np.array([day.open_ns + 1_000_000 + int(rng.integers(0, 4 * 10**8)), 0], dtype=np.int64)
+    first[1] = first[0] + 1000
+    last = np.array([day.close_ns + 3 * 10**8 + int(rng.integers(0, 5 * 10**8)), 0], dtype=np.int64)
+    last[1] = last[0] + 1000
+    open_size, close_size = np.round(shares * rng.uniform(0.01, 0.03)), np.round(shares * rng.uniform(0.06, 0.14))
+    return (
+        np.concatenate([first, times, last]),
+        np.concatenate([[o, o], tick, [c, c]]),
+        np.concatenate([[open_size, open_size], size, [close_size, close_size]]),
+        np.concatenate([[8, 10], mix, [9, 11]]),
+        np.concatenate([[o, o], bid, [c, c]]),
+        np.concatenate([[o + 1, o + 1], ask, [c + 1, c + 1]]),
+    )
+
+
+def _extended(
+    rng: np.random.Generator, n: int, start: int, end: int, first: int, last: int, shape: str
+) -> _Part:
+    times = _times(rng, n, start, end, shape=shape) + np.arange(n)
+    u = (np.arange(n) + 1) / (n + 1)
+    walk = np.cumsum(rng.standard_normal(n)) / n**0.5
+    if shape == "early":
+        walk = walk - u * walk[-1]
+    middle = first + (last - first) * u**2 + walk * max(first, 1) * 0.002
+    width = max(2, round(first * 0.0003))
+    bid = np.maximum(np.floor(middle - width / 2).astype(np.int64), 1)
+    ask = bid + width
+    side = rng.random(n)
+    tick = np.where(side < 0.47, bid, np.where(side < 0.94, ask, bid + width // 2))
+    odd = rng.random(n) < 0.55
+    size = _ROUND[rng.integers(0, len(_ROUND), n)]
+    size[odd] = rng.integers(1, 100, int(odd.sum()))
+    return times, tick, size, np.where(odd, 7, 6), bid, ask
