@@ -29,7 +29,7 @@ from massive_lab.sandbox.faults.answers import (
 )
 from massive_lab.sandbox.faults.book import FaultBook
 from massive_lab.sandbox.faults.toxics import Down
-from massive_lab.sandbox.link import Pipe
+from massive_lab.sandbox.pipe import Pipe
 from massive_lab.schema.endpoints import classify
 
 __all__ = ["RestHost"]

@@ -53,11 +53,13 @@ class SandboxProcess:
     ConfigError
         When it cannot start: a port in use, a bad option. The text is the child's.
 
-    Examples
-    --------
-    >>> with SandboxProcess(seed=7) as sandbox:                                                 # doctest: +SKIP
-    ...     sandbox.control.status()["label"]
-    'SANDBOX'
+    Notes
+    -----
+    ::
+
+        with SandboxProcess(seed=7) as sandbox:
+            sandbox.rest_url, sandbox.ws_url, sandbox.key    # where to connect, and with what
+            sandbox.control.add_fault("http_429", scope="trades", count=2, retry_after_s=1)
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The vendor's host, synthetic: REST and WebSocket on one port, the delayed feed on a second.
 
-aiohttp parses HTTP; bytes pass through `massive_lab.sandbox.link`, where faults act. Market work happens in two worker
+aiohttp parses HTTP; bytes pass through `massive_lab.sandbox.pipe`, where faults act. Market work happens in two worker
 threads with a market each (the same seed makes the same market), so a long REST page never holds up a socket.
 """
 
@@ -24,7 +24,7 @@ from massive_lab.sandbox.counts import Counts
 from massive_lab.sandbox.faults import answers, stream, toxics
 from massive_lab.sandbox.faults.book import FaultBook
 from massive_lab.sandbox.http import RestHost
-from massive_lab.sandbox.link import Pipe, Tap
+from massive_lab.sandbox.pipe import Pipe, Tap
 from massive_lab.sandbox.scenarios import SCENARIOS, play
 from massive_lab.sandbox.ws.host import WsHost
 from massive_lab.sandbox.ws.topics import CLUSTERS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from massive_lab.sandbox.counts import ConnectionCount, Counts
 from massive_lab.sandbox.faults.book import FaultBook, Hit
 from massive_lab.sandbox.faults.stream import STAGES, Close, Duplicate, Ending, Malformed, Mute, Reorder
-from massive_lab.sandbox.link import Pipe
+from massive_lab.sandbox.pipe import Pipe
 from massive_lab.sandbox.ws.feed import Feed
 from massive_lab.sandbox.ws.session import MAX_CONNECTIONS_TEXT, Admit, Cut, Effect, Hold, Say, Session, status
 from massive_lab.sandbox.ws.topics import split_param

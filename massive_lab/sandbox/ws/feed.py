@@ -193,7 +193,7 @@ class Feed:
                 self._expanded.pop(param, None)
                 continue
             for each in symbols:
-                self._sources.setdefault(f"{prefix}.{each}", _Source(since_ns))
+                self._sources.setdefault(f"{prefix}.{each}", _Source(max(since_ns, self._released_ns)))
 
     async def _make(self, end_ns: int) -> None:
         ahead = 0 if self._clock.paused else int(_AHEAD_NS * max(1.0, self._clock.speed))

@@ -17,7 +17,7 @@ from massive_lab.sandbox.counts import ConnectionCount, Counts
 from massive_lab.sandbox.faults.book import FaultBook
 from massive_lab.sandbox.faults.stream import MaxConnections, NightlyDrop, RefuseUpgrade
 from massive_lab.sandbox.faults.toxics import Down
-from massive_lab.sandbox.link import Pipe
+from massive_lab.sandbox.pipe import Pipe
 from massive_lab.sandbox.ws.connection import Connection
 from massive_lab.sandbox.ws.feed import Feed
 from massive_lab.sandbox.ws.session import Session
