@@ -7,13 +7,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import Any, Self, cast
 
 import polars as pl
 
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
-from massive_lab.decode.stream import Bar, IndexValue, Quote, Trade
+from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, Trade
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, SubscriptionFailed, Timeout, TransportError
 from massive_lab.live.hub import TOPIC_COLUMNS, HubReader, Listener
 from massive_lab.live.mailbox import Mailbox, Overflow
@@ -269,9 +270,9 @@ class Live:
         channel: str | None = None,
         limit: int | None = None,
         overflow: Overflow = "drop_oldest",
-    ) -> Reader[Bar]:
+    ) -> Reader[SecondBar | MinuteBar]:
         """Bars of one symbol, or of all: of a minute (``channel="AM"``, default where subscribed) or of a second (``"A"``)."""
-        return cast("Reader[Bar]", self._reader((channel,) if channel else ("AM", "A"), symbol, limit, overflow))
+        return cast("Reader[SecondBar | MinuteBar]", self._reader((channel,) if channel else ("AM", "A"), symbol, limit, overflow))
 
     def _reader(self, channels: Sequence[str], symbol: str | None, limit: int | None, overflow: Overflow) -> Reader[Any]:
         core = self._core
@@ -324,20 +325,16 @@ class Live:
             raise self._late(timeout) from None
         return self
 
-    async def await_live(self, timeout: float | None = None) -> Self:
-        """As `wait_live`, from any event loop."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._runner.acall(self._core.wait())
-        except TimeoutError:
-            raise self._late(timeout) from None
+    async def await_live(self) -> Self:
+        """As `wait_live`, from any event loop; bound it with ``asyncio.timeout``."""
+        await self._runner.acall(self._core.wait())
         return self
 
-    def _late(self, timeout: float | None) -> Timeout:
+    def _late(self, timeout_s: float | None) -> Timeout:
         states = ", ".join(f"{cluster} is {lease.hub.state}" for cluster, lease in self._core.leases.items())
         waiting = self._core.waiting_for()
         shown = ", ".join(waiting[:5]) + (f" and {len(waiting) - 5} more" if len(waiting) > 5 else "")
-        return Timeout(f"{shown} not confirmed within {timeout:g} s; {states or 'nothing is open'}.", hint="See live.errors.")
+        return Timeout(f"{shown} not confirmed within {timeout_s or 0:g} s; {states or 'nothing is open'}.", hint="See live.errors.")
 
     # ---- life
 
@@ -395,9 +392,9 @@ def _abandon(core: _Core) -> None:
 
 def _caller() -> str | None:
     """``file:line`` of the first frame outside the library; the cell number in a notebook."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "massive_lab":
-        frame = cast("Any", frame.f_back)
+        frame = frame.f_back
     if frame is None:
         return None
     name = frame.f_code.co_filename
