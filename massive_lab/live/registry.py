@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from dataclasses import dataclass
 
 from massive_lab.clock import Clock
@@ -86,7 +87,9 @@ async def acquire(
     shared = _hubs.get(key)
     if shared is None:
         url = f"{settings.ws_url}/{cluster}"
-        shared = _hubs[key] = _Shared(Hub(cluster, url, settings.api_key, clock=clock, policy=policy))
+        seed = settings.backoff_seed
+        jitter = None if seed is None else random.Random(f"{seed} {cluster}").random  # noqa: S311  spreads load, guards nothing
+        shared = _hubs[key] = _Shared(Hub(cluster, url, settings.api_key, clock=clock, policy=policy, jitter=jitter))
     shared.n_leases += 1
     shared.hub.join(telemetry, poller)
     return Lease(shared.hub, key, telemetry, poller)

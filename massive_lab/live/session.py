@@ -272,7 +272,8 @@ class Live:
         overflow: Overflow = "drop_oldest",
     ) -> Reader[SecondBar | MinuteBar]:
         """Bars of one symbol, or of all: of a minute (``channel="AM"``, default where subscribed) or of a second (``"A"``)."""
-        return cast("Reader[SecondBar | MinuteBar]", self._reader((channel,) if channel else ("AM", "A"), symbol, limit, overflow))
+        channels = (channel,) if channel else ("AM", "A")
+        return cast("Reader[SecondBar | MinuteBar]", self._reader(channels, symbol, limit, overflow))
 
     def _reader(self, channels: Sequence[str], symbol: str | None, limit: int | None, overflow: Overflow) -> Reader[Any]:
         core = self._core
@@ -334,7 +335,8 @@ class Live:
         states = ", ".join(f"{cluster} is {lease.hub.state}" for cluster, lease in self._core.leases.items())
         waiting = self._core.waiting_for()
         shown = ", ".join(waiting[:5]) + (f" and {len(waiting) - 5} more" if len(waiting) > 5 else "")
-        return Timeout(f"{shown} not confirmed within {timeout_s or 0:g} s; {states or 'nothing is open'}.", hint="See live.errors.")
+        text = f"{shown} not confirmed within {timeout_s or 0:g} s; {states or 'nothing is open'}."
+        return Timeout(text, hint="See live.errors.")
 
     # ---- life
 
