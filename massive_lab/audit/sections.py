@@ -160,7 +160,7 @@ def _topic_row(key: tuple[str, str], tally: TopicTally, duration_s: float, sessi
     }
 
 
-def polling_section(rows: Sequence[LoadRow], plan: LoadPlan, *, polls_while_live: int) -> Section:
+def polling_section(rows: Sequence[LoadRow], plan: LoadPlan, *, polls_while_live: int | None) -> Section:
     """Calls by phase and endpoint: measured, predicted, naive; and the sums that are set against the limit."""
     table = [
         {

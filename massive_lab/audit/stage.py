@@ -72,10 +72,12 @@ class StageClock:
         """Seconds since this clock was made."""
         return self.elapsed_ns() / _NS
 
-    def stop(self) -> None:
-        """Stand still from now on."""
+    def stop(self, now_ns: int | None = None) -> None:
+        """Stand still from now on; with `now_ns`, tell that UTC time, so that a sandbox and its client agree on the date."""
         with self._lock:
             self._base_ns, self._stopped = self.elapsed_ns(), True
+            if now_ns is not None:
+                self._utc_ns = now_ns - self._base_ns
         self._wake_all()
 
     def run(self) -> None:
