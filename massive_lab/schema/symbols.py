@@ -179,7 +179,7 @@ def _parse(text: str) -> Symbol:
 def _thousandths(strike: object) -> int | None:
     if not isinstance(strike, Real | Decimal) or not math.isfinite(strike):
         return None
-    exact = strike * 1000
+    exact = float(strike * 1000 if isinstance(strike, Decimal) else float(strike) * 1000)
     whole = round(exact)
     return whole if 0 < whole < 10**8 and abs(whole - exact) <= 1e-6 else None
 

@@ -2,16 +2,19 @@
 
 Keeps these promises: the key travels in a header, only to the configured host; redirects are not followed; an identical
 request in flight is shared; a cancelled call aborts its connection; a body is whole or it is an error; a compressed body
-cannot inflate beyond a bound; every attempt that reached the network is reported to telemetry exactly once.
+cannot inflate beyond a bound; every attempt is reported to telemetry exactly once, and says whether its request was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
@@ -20,7 +23,7 @@ from isal import isal_zlib
 from massive_lab._version import __version__
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
-from massive_lab.errors import ClosedError, ConnectionLost, InvalidRequest, Timeout, TransportError
+from massive_lab.errors import ClosedError, ConnectionLost, InvalidRequest, Timeout, TransportError, UpstreamError
 from massive_lab.schema.endpoints import classify
 from massive_lab.schema.plans import ADVISED_CALLS_PER_SECOND
 from massive_lab.telemetry import RequestCoalesced, RequestDone, RetryScheduled, Telemetry, ThrottleWait
@@ -30,7 +33,9 @@ from massive_lab.transports.retry import RetryBudget, RetryPolicy, parse_retry_a
 __all__ = ["Answer", "HttpTransport"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-_SAFE_PATH = "/:.-_~!$&'()*+,;=@%"
+_MAX_TARGET = 32 * 1024
+_TARGET = re.compile(r"/(?!/)[!\"$-~]*")
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +72,24 @@ class HttpTransport:
     clock : Clock
     chance : callable, optional
         Draws from ``[0, 1)`` for the jitter of retries.
+    max_body_bytes : int
+        A larger answer, on the wire or inflated, is refused.
     """
 
     def __init__(
-        self, settings: Settings, telemetry: Telemetry, clock: Clock, *, chance: Callable[[], float] = random.random
+        self,
+        settings: Settings,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        chance: Callable[[], float] = random.random,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
         self._chance = chance
+        self._max_body_bytes = max_body_bytes
         self._policy = RetryPolicy(max_attempts=settings.max_attempts)
         self._retry_budget = RetryBudget()
         self._buckets: dict[str, TokenBucket] = {}
@@ -108,35 +122,41 @@ class HttpTransport:
         ------
         Timeout, ConnectionLost
             When no whole answer came, after retries.
+        UpstreamError
+            When the answer is too large, or encoded in a way that was not asked for. Not repeated.
         ClosedError
             When the transport was closed.
+        InvalidRequest
+            When `target` is not a path of the configured host. Nothing was sent.
         """
-        if not target.startswith("/") or target.startswith("//"):
-            raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
         if params:
             target = f"{target}{'&' if '?' in target else '?'}{urlencode(params)}"
+        # A line end, a fragment or a dot segment would make another address of it on the way out.
+        if not _TARGET.fullmatch(target) or _DOTS.search(target.partition("?")[0]) or len(target) > _MAX_TARGET:
+            raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
         endpoint = classify(urlsplit(target).path)
         flight = self._flights.get(target)
-        if flight is None:
+        if flight is None or flight.task.done():
             if self._closed:
                 raise ClosedError("The client is closed.", endpoint=endpoint, hint="Connect again.")
             task = asyncio.create_task(self._with_retries(target, endpoint, cause, budget))
             flight = self._flights[target] = _Flight(task)
-            task.add_done_callback(lambda _: self._flights.pop(target, None))
+            task.add_done_callback(lambda _, flight=flight: self._land(target, flight))  # type: ignore[misc]
         else:
             self._telemetry.emit(RequestCoalesced(self._clock.monotonic(), endpoint, cause))
         flight.n_waiting += 1
         try:
             return await asyncio.shield(flight.task)
         except asyncio.CancelledError:
-            if self._closed and flight.task.cancelled():
+            caller = asyncio.current_task()
+            if self._closed and flight.task.cancelled() and not (caller and caller.cancelling()):
                 raise ClosedError("The client was closed during the call.", endpoint=endpoint) from None
             raise
         finally:
             flight.n_waiting -= 1
             if flight.n_waiting == 0 and not flight.task.done():
                 # The last one who wanted it has gone: abort, and do not leave before it has ended.
-                self._flights.pop(target, None)
+                self._land(target, flight)
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
 
@@ -152,6 +172,11 @@ class HttpTransport:
         if client is not None:
             await client.aclose()
 
+    def _land(self, target: str, flight: _Flight) -> None:
+        # Unless an identical request has taken off since.
+        if self._flights.get(target) is flight:
+            del self._flights[target]
+
     @property
     def n_in_flight(self) -> int:
         return len(self._flights)
@@ -166,7 +191,7 @@ class HttpTransport:
             failure: TransportError | None = None
             try:
                 answer = await self._attempt(target, endpoint, cause, attempt)
-            except TransportError as error:
+            except (Timeout, ConnectionLost) as error:
                 failure = error
             if answer is not None and answer.status < 400:
                 return answer
@@ -203,19 +228,23 @@ class HttpTransport:
         n_bytes = 0
         outcome = "cancelled"
         request_id: str | None = None
+        sent = _Sent()
         try:
-            async with self._open().stream("GET", self._settings.rest_url + target) as response:
+            url = self._settings.rest_url + target
+            async with self._open().stream("GET", url, extensions={"trace": sent}) as response:
                 status = response.status_code
                 request_id = response.headers.get("x-request-id")
                 chunks: list[bytes] = []
-                async for chunk in response.aiter_raw():
-                    n_bytes += len(chunk)
-                    if n_bytes > MAX_BODY_BYTES:
-                        raise ConnectionLost(f"The answer is larger than {MAX_BODY_BYTES} bytes.", endpoint=endpoint)
-                    chunks.append(chunk)
+                # Closed by hand: a generator left in the middle would be ended later, by a task of its own.
+                async with aclosing(response.aiter_raw()) as raw:
+                    async for chunk in raw:
+                        n_bytes += len(chunk)
+                        if n_bytes > self._max_body_bytes:
+                            raise _TooLarge
+                        chunks.append(chunk)
                 headers = MappingProxyType({name.lower(): value for name, value in response.headers.items()})
-            body = _inflate(chunks, headers.get("content-encoding", ""), endpoint)
-            outcome = "ok" if status < 400 else "http_error"
+            body = _inflate(chunks, headers.get("content-encoding", ""), self._max_body_bytes)
+            outcome = "ok" if 200 <= status < 300 else "http_error"
             return Answer(status, headers, body, n_bytes, self._clock.monotonic() - started)
         except httpx2.TimeoutException as error:
             outcome = "timeout"
@@ -225,20 +254,32 @@ class HttpTransport:
                 request_id=request_id,
                 hint="Try again, or raise timeout_s.",
             ) from None
-        except (httpx2.TransportError, ConnectionLost) as error:
+        except httpx2.TransportError as error:
             outcome = "connection"
-            if isinstance(error, ConnectionLost):
-                raise
             raise ConnectionLost(
                 f"The connection failed: {type(error).__name__}: {error}.",
                 endpoint=endpoint,
                 request_id=request_id,
                 hint="Check the network and MASSIVE_REST_URL.",
             ) from None
+        except _Damaged as error:
+            outcome = "connection"
+            raise ConnectionLost(
+                f"The compressed answer {error}.", endpoint=endpoint, request_id=request_id, hint="Try again."
+            ) from None
+        except (_TooLarge, _Foreign) as error:
+            outcome = "connection"
+            assert status is not None
+            what = f"is larger than {self._max_body_bytes} bytes" if isinstance(error, _TooLarge) else str(error)
+            raise UpstreamError(
+                f"The answer {what}.", status=status, endpoint=endpoint, request_id=request_id, hint="Ask for less."
+            ) from None
         finally:
             now = self._clock.monotonic()
             self._telemetry.emit(
-                RequestDone(now, endpoint, cause, status, outcome, n_bytes, now - started, attempt, request_id)
+                RequestDone(
+                    now, endpoint, cause, status, outcome, n_bytes, now - started, attempt, request_id, sent.done
+                )
             )
 
     def _open(self) -> httpx2.AsyncClient:
@@ -266,23 +307,63 @@ class HttpTransport:
         return self._client
 
 
-def _inflate(chunks: list[bytes], encoding: str, endpoint: str) -> bytes:
-    if not encoding or encoding == "identity":
+class _Sent:
+    """Watches one attempt for the moment its request is with the operating system.
+
+    Between ``started`` and the write nothing lets another task run, and a request fits into an empty socket buffer. So it
+    was written unless the write itself failed; a cancellation can only come in after it, before ``complete`` is told.
+    """
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False
+
+    async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
+        if name == "http11.send_request_headers.started":
+            # A proxy is first asked for a tunnel, with the same callback.
+            self.done = info["request"].method == b"GET"
+        elif name == "http11.send_request_headers.failed":
+            self.done = self.done and isinstance(info["exception"], asyncio.CancelledError)
+
+
+class _Damaged(Exception):
+    pass
+
+
+class _Foreign(Exception):
+    pass
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _inflate(chunks: list[bytes], encoding: str, limit: int) -> bytes:
+    encoding = encoding.strip().lower()
+    if not chunks or encoding in ("", "identity"):
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if encoding not in ("gzip", "x-gzip"):
-        raise ConnectionLost(f"The answer is encoded as {encoding[:40]!r}, which was not asked for.", endpoint=endpoint)
+        raise _Foreign(f"is encoded as {encoding[:40]!r}, which was not asked for")
     inflater = isal_zlib.decompressobj(wbits=31)
     parts: list[bytes] = []
-    room = MAX_BODY_BYTES
+    room = limit
     try:
         for chunk in chunks:
-            part = inflater.decompress(chunk, room)
-            room -= len(part)
-            parts.append(part)
-            if room <= 0 or inflater.unconsumed_tail:
-                raise ConnectionLost(f"The answer inflates beyond {MAX_BODY_BYTES} bytes.", endpoint=endpoint)
+            data = chunk
+            while data:
+                if inflater.eof:
+                    # A gzip stream may have several members, one behind the other.
+                    inflater = isal_zlib.decompressobj(wbits=31)
+                # One byte more than there is room for tells "exactly full" from "too much".
+                part = inflater.decompress(data, room + 1)
+                room -= len(part)
+                if room < 0:
+                    raise _TooLarge
+                parts.append(part)
+                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     except isal_zlib.IsalError as error:  # type: ignore[misc]  # the stub calls the class a value
-        raise ConnectionLost(f"The compressed answer is damaged: {error}.", endpoint=endpoint) from None
+        raise _Damaged(f"is damaged: {error}") from None
     if not inflater.eof:
-        raise ConnectionLost("The compressed answer ends too early.", endpoint=endpoint)
+        raise _Damaged("ends too early")
     return b"".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import logging
 import os
 import threading
@@ -25,7 +26,7 @@ _CANCEL_GRACE_S = 10.0
 
 
 class Submission:
-    """A coroutine running on the loop thread. Cancelling it waits, within bounds, until it has really ended."""
+    """A coroutine running on the loop thread."""
 
     __slots__ = ("_loop", "_task", "finished", "future")
 
@@ -46,14 +47,14 @@ class Submission:
     def _end(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
             self.future.cancel()
-            self.future.set_running_or_notify_cancel()
-        elif not self.future.cancelled():
-            error = task.exception()
+        error = None if task.cancelled() else task.exception()
+        # One step that both asks and locks: a waiter on another thread may cancel the future at any moment.
+        if self.future.set_running_or_notify_cancel():
             if error is not None:
                 self.future.set_exception(error)
             else:
                 self.future.set_result(task.result())
-        elif (error := task.exception()) is not None:
+        elif error is not None:
             _log.error("a cancelled call ended with an error", exc_info=error)
         self.finished.set()
 
@@ -66,7 +67,8 @@ class Submission:
             else:
                 self._task.cancel()
 
-        if not self._loop.is_closed():
+        # A closed loop has cancelled everything already.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(on_loop)
 
     def done(self) -> bool:
@@ -93,6 +95,7 @@ class Runner:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._closed = False
+        self._closing = threading.Lock()
         self._n_users = 0
         started = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(started,), name=name, daemon=True)
@@ -105,10 +108,13 @@ class Runner:
         try:
             self._loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
+            with self._closing:
+                # Also when the loop was ended from inside, by a task that raised SystemExit.
+                self._closed = True
+            # Until none is left: cancelled tasks may start others on their way out.
+            while tasks := asyncio.all_tasks(self._loop):
+                for task in tasks:
+                    task.cancel()
                 self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -137,6 +143,9 @@ class Runner:
         with self._shared_lock:
             self._n_users -= 1
             last = self._n_users == 0
+            if last and Runner._shared is self:
+                # Given up before it is closed, so that nobody acquires it in between.
+                Runner._shared = None
         if last:
             self.close()
 
@@ -150,12 +159,15 @@ class Runner:
 
     def submit(self, coro: Coroutine[Any, Any, T]) -> Submission:
         """Start a coroutine on the loop from any thread."""
-        if self._closed or self._pid != os.getpid():
-            coro.close()
-            raise ClosedError("The loop thread is closed.", hint="Connect again.")
-        submission = Submission(self._loop)
-        self._loop.call_soon_threadsafe(submission._start, coro)
-        return submission
+        if self._pid == os.getpid():
+            submission = Submission(self._loop)
+            # Under the lock, so that what is accepted stands in the loop's queue before the order to stop.
+            with self._closing:
+                if not self._closed:
+                    self._loop.call_soon_threadsafe(submission._start, coro)
+                    return submission
+        coro.close()
+        raise ClosedError("The loop thread is closed.", hint="Connect again.")
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it; Ctrl-C or the timeout cancel it first.
@@ -179,13 +191,14 @@ class Runner:
             return result
         except concurrent.futures.TimeoutError:
             if submission.future.done():
-                raise  # the coroutine's own TimeoutError
+                # The coroutine's own TimeoutError, or an answer that came with the last tick.
+                return submission.future.result()  # type: ignore[no-any-return]
             self._abandon(submission)
             raise Timeout(f"No result within {timeout:g} s.") from None
         except concurrent.futures.CancelledError:
             raise ClosedError("The call was cancelled because its client was closed.") from None
         except BaseException:
-            if not submission.done():
+            if not submission.future.done():
                 self._abandon(submission)
             raise
 
@@ -195,7 +208,13 @@ class Runner:
             _log.error("a cancelled call did not stop within %g s", _CANCEL_GRACE_S)
 
     async def acall(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Await a coroutine that runs on this loop, from any loop; cancelling the wait cancels it."""
+        """Await a coroutine that runs on this loop, from any loop; cancelling the wait cancels it.
+
+        Raises
+        ------
+        ClosedError
+            When the runner is, or was closed meanwhile.
+        """
         if asyncio.get_running_loop() is self._loop:
             return await coro
         submission = self.submit(coro)
@@ -203,6 +222,10 @@ class Runner:
             result: T = await asyncio.wrap_future(submission.future)
             return result
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # Nobody cancelled the caller: the coroutine was, by `close`.
+                raise ClosedError("The call was cancelled because its client was closed.") from None
             submission.cancel()
             raise
 
@@ -219,16 +242,30 @@ class Runner:
 
     def close(self) -> None:
         """Cancel what runs, close the loop and end the thread. Idempotent."""
-        if self._closed or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
-        self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
         atexit.unregister(self.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
         if not self.in_loop_thread:
             self._thread.join(_CANCEL_GRACE_S)
+            if self._thread.is_alive():
+                _log.error("the loop thread did not end within %g s", _CANCEL_GRACE_S)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _after_fork() -> None:
+    # The thread that held the lock in the parent does not exist in the child.
+    Runner._shared_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
