@@ -34,6 +34,7 @@ from massive_lab.schema.endpoints import classify
 
 __all__ = ["RestHost"]
 
+_REQUEST_ID = re.compile(rb'"request_id":\s*"([\w-]+)"')
 _SLASHES = re.compile(r"/{2,}")
 _SMALL_BYTES = 256
 """Shorter bodies are not worth compressing."""
@@ -96,7 +97,7 @@ class RestHost:
         count = asked.count
         count.requests += 1
         count.continued += "cursor" in asked.query
-        if self._book.draw(Down, asked.labels) is not None:
+        if self._book.draw(Down, asked.labels - {"*"}) is not None:
             count.aborted += 1
             pipe.reset()
             return web.Response(status=503)
@@ -192,10 +193,11 @@ class RestHost:
 
     def _headers(self, asked: _Asked, answer: RestAnswer) -> dict[str, str]:
         self._n_answers += 1
+        found = _REQUEST_ID.search(answer.body, 0, 400) or _REQUEST_ID.search(answer.body, len(answer.body) - 400)
         return {
             "Server": "nginx",
             "Content-Type": answer.content_type,
-            "X-Request-Id": request_id("answer", asked.target, self._n_answers),
+            "X-Request-Id": found[1].decode() if found else request_id("answer", asked.target, self._n_answers),
             "Vary": "Accept-Encoding",
             **self._label,
             **answer.headers,

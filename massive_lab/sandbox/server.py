@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from massive_lab import __version__
+from massive_lab._version import __version__
 from massive_lab.errors import ConfigError, InvalidRequest
 from massive_lab.sandbox.accounts import Accounts
 from massive_lab.sandbox.api import MarketData, RestRules
@@ -120,6 +120,7 @@ class Sandbox:
         self._pipes: dict[Pipe, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._is_down = False
+        self._opening = asyncio.Lock()
         self._switching: asyncio.Task[None] | None = None
         self.book.listen(self._faults_changed)
 
@@ -291,9 +292,10 @@ class Sandbox:
             pipe.reset()
 
     async def _listen_as_wanted(self) -> None:
-        for port in self._ports:
-            if port.server is None and not self._is_down:
-                await self._listen(port)
+        async with self._opening:
+            for port in self._ports:
+                if port.server is None and not self._is_down:
+                    await self._listen(port)
         if self._is_down:  # again, while a port was being opened
             self._go_down()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from massive_lab.sandbox.counts import ConnectionCount, Counts
 from massive_lab.sandbox.faults.book import FaultBook, Hit
 from massive_lab.sandbox.faults.stream import STAGES, Close, Duplicate, Ending, Malformed, Mute, Reorder
+from massive_lab.sandbox.faults.toxics import Down
 from massive_lab.sandbox.pipe import Pipe
 from massive_lab.sandbox.ws.feed import Feed
 from massive_lab.sandbox.ws.session import MAX_CONNECTIONS_TEXT, Admit, Cut, Effect, Hold, Say, Session, status
@@ -55,6 +56,8 @@ class Connection:
         Bytes a client may leave unread before it is cut as a slow consumer.
     on_admit : callable
         Told when the account is known, to enforce its number of connections.
+    spared : set of str
+        Ids of faults that have been decided in favour of this connection.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Connection:
         labels: frozenset[str],
         max_buffer_bytes: int,
         on_admit: Callable[[Connection], None],
+        spared: set[str],
     ) -> None:
         self.id = count.id
         self.pipe = pipe
@@ -83,7 +87,7 @@ class Connection:
         self._ending = False
         self._held_back: tuple[bytes, Counter[str]] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._spared: set[str] = set()
+        self._spared = spared
         self._loop = asyncio.get_running_loop()
 
     # the feed's side
@@ -206,7 +210,7 @@ class Connection:
         """Start the faults that end this connection, once it has reached their stage."""
         if self._ending:
             return
-        armed = {fault.id: fault for fault in self._book.faults() if isinstance(fault.kind, Ending)}
+        armed = {fault.id: fault for fault in self._book.faults() if isinstance(fault.kind, Ending | Down)}
         for name in [name for name in self._timers if name not in armed]:
             self._timers.pop(name).cancel()
         self._spared &= armed.keys()
@@ -217,6 +221,11 @@ class Connection:
             if isinstance(fault.kind, Ending) and STAGES.index(fault.kind.stage) > reached
         }
         known = early | self._timers.keys() | self._spared
+        for down in self._book.draw_all(Down, self.labels - {"*"}, "down", known):
+            if isinstance(down, Hit):
+                self.reset("fault")
+                return
+            self._spared.add(down)
         for hit in self._book.draw_all(Ending, self.labels, "down", known):
             if isinstance(hit, Hit):
                 self._timers[hit.fault.id] = self._loop.call_later(hit.kind.after_s, self._strike, hit.kind)

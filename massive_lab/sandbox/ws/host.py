@@ -14,7 +14,7 @@ from massive_lab.sandbox.accounts import Accounts, Victim
 from massive_lab.sandbox.api import MarketData
 from massive_lab.sandbox.clock import VirtualClock
 from massive_lab.sandbox.counts import ConnectionCount, Counts
-from massive_lab.sandbox.faults.book import FaultBook
+from massive_lab.sandbox.faults.book import FaultBook, Hit
 from massive_lab.sandbox.faults.stream import MaxConnections, NightlyDrop, RefuseUpgrade
 from massive_lab.sandbox.faults.toxics import Down
 from massive_lab.sandbox.pipe import Pipe
@@ -103,8 +103,6 @@ class WsHost:
     def faults_changed(self) -> None:
         for connection in self.connections:
             connection.faults_changed()
-            if self._book.draw(Down, connection.labels) is not None:
-                connection.reset("fault")
         if self._book.armed(NightlyDrop) and self._nightly is None:
             self._nightly = asyncio.get_running_loop().create_task(self._drop_nightly())
 
@@ -119,7 +117,9 @@ class WsHost:
         number = self._next_id
         labels = frozenset(("*", "ws", cluster, "delayed" if delayed else "realtime", f"conn:{number}"))
         cluster_count = self._counts.cluster(cluster)
-        if self._book.draw(Down, labels) is not None:
+        # Scope * has been decided when the connection was accepted.
+        decided = self._book.draw_all(Down, labels - {"*"}, "down")
+        if any(isinstance(hit, Hit) for hit in decided):
             cluster_count.refused += 1
             pipe.reset()
             return web.Response(status=503)
@@ -157,6 +157,7 @@ class WsHost:
             labels=labels,
             max_buffer_bytes=self._max_buffer_bytes,
             on_admit=self._enforce_limit,
+            spared={fault_id for fault_id in decided if isinstance(fault_id, str)},
         )
         self._open[number] = connection
         feed.join(connection)

@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from massive_lab.sandbox.api import Columns, RestAnswer, RestRequest
 from massive_lab.sandbox.client import SandboxControl
@@ -24,7 +25,7 @@ class ClockworkMarket:
     The n-th event of the era has price n, so that a lost, repeated or reordered one is seen at a glance.
     """
 
-    symbols = {"stocks": ["AAPL", "MSFT"], "options": ["O:SPY251219C00650000"], "indices": ["I:SPX"]}
+    symbols: ClassVar = {"stocks": ["AAPL", "MSFT"], "options": ["O:SPY251219C00650000"], "indices": ["I:SPX"]}
 
     def knows(self, symbol: str, now_ns: int) -> bool:
         return any(symbol in known for known in self.symbols.values()) or symbol.startswith("O:SPY25")
@@ -161,6 +162,16 @@ async def receive(socket: ClientConnection) -> list[dict[str, Any]]:
         items = json.loads(await socket.recv())
     assert isinstance(items, list)
     return items
+
+
+async def ended(socket: ClientConnection) -> ConnectionClosed:
+    """Read to the end; how the connection closed."""
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                await socket.recv()
+    except ConnectionClosed as error:
+        return error
 
 
 async def receive_n(socket: ClientConnection, n: int) -> list[dict[str, Any]]:

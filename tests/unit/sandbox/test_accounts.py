@@ -74,8 +74,10 @@ def test_refusals_are_the_vendors():
     assert [body["error"] for body in bodies] == [
         "API Key was not provided",
         "Unknown API Key",
-        "You've exceeded the maximum requests per minute, please wait or upgrade your subscription to continue. "
-        "https://polygon.io/pricing",
+        (
+            "You've exceeded the maximum requests per minute, please wait or upgrade your subscription to continue. "
+            "https://polygon.io/pricing"
+        ),
     ]
     assert all(set(body) == {"status", "request_id", "error"} and len(body["request_id"]) == 32 for body in bodies)
 

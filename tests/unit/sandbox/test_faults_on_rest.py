@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+
 from tests.unit.sandbox.conftest import Running, Start, raw_get
 
 pytestmark = pytest.mark.asyncio

@@ -6,23 +6,19 @@ Of times only lower bounds are asserted: what the fault promises, and what a slo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 
 import pytest
-from tests.unit.sandbox.conftest import Start, receive, receive_n, said, send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from massive_lab.sandbox.faults.book import FaultBook
+from massive_lab.sandbox.faults.toxics import Down
+from tests.unit.sandbox.conftest import Start, ended, receive, receive_n, said, send
+
 pytestmark = pytest.mark.asyncio
-
-
-async def ended(socket: ClientConnection) -> ConnectionClosed:
-    with pytest.raises(ConnectionClosed) as caught:
-        async with asyncio.timeout(10):
-            while True:
-                await socket.recv()
-    return caught.value
 
 
 def prices(items: list[dict]) -> list[float]:
@@ -225,13 +221,13 @@ async def test_abrupt_has_no_close_frame(start: Start):
 
 
 async def test_abrupt_on_one_connection_spares_the_other(start: Start):
-    async with start() as run, run.ws(key="sandbox-business", params="T.AAPL") as one:
-        async with run.ws(key="sandbox-business", params="T.AAPL") as two:
-            ids = [connection["id"] for connection in await run.control("connections")]
-            await run.fault("abrupt", scope=f"conn:{ids[0]}")
-            assert (await ended(one)).rcvd is None
-            await run.control("jump", 0.1)
-            assert len(await receive(two)) == 1
+    business = {"key": "sandbox-business", "params": "T.AAPL"}
+    async with start() as run, run.ws(**business) as one, run.ws(**business) as two:
+        ids = [connection["id"] for connection in await run.control("connections")]
+        await run.fault("abrupt", scope=f"conn:{ids[0]}")
+        assert (await ended(one)).rcvd is None
+        await run.control("jump", 0.1)
+        assert len(await receive(two)) == 1
 
 
 async def test_nightly_drop_follows_virtual_time(start: Start):
@@ -286,7 +282,7 @@ async def test_limit_data_cuts_within_a_frame_and_counts_only_whole_ones(start: 
         for _ in range(5):
             await run.control("jump", 0.1)
         received = []
-        with pytest.raises(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed):
             while True:
                 received += await receive(socket)
         assert 0 < len(received) < 5
@@ -302,9 +298,9 @@ async def test_reset_peer_on_a_socket(start: Start):
         )
         assert b"101" in await reader.readuntil(b"\r\n\r\n")
         await run.fault("reset_peer", scope="ws")
+        greeting = asyncio.create_task(reader.read())
         with pytest.raises(ConnectionResetError):
-            await reader.read()
-            await reader.read()
+            await greeting
         writer.close()
 
 
@@ -316,3 +312,24 @@ async def test_bandwidth_on_a_socket(start: Start):
         items = await receive_n(socket, 50)
         size = len(json.dumps(items, separators=(",", ":")))
         assert time.monotonic() - before >= size / 20_000 * 0.9
+
+
+async def test_down_decides_once_for_each_connection(start: Start):
+    async with start() as run:
+        await run.fault("down", scope="ws", probability=0.5, seed=4)
+        outcomes = []
+        for _ in range(12):
+            try:
+                async with run.ws() as socket:
+                    await run.fault("mute", scope="indices", name="other")
+                    await run.control("remove_fault", "other")
+                    await socket.ping()
+                    await send(socket, "subscribe", "T.AAPL")
+                    assert (await receive(socket))[0]["status"] == "success"
+                outcomes.append(True)
+            except InvalidMessage:
+                outcomes.append(False)
+        book = FaultBook()
+        book.add({"kind": "down", "scope": "ws", "probability": 0.5, "seed": 4})
+        assert outcomes == [book.draw(Down, {"ws"}) is None for _ in range(12)]
+        assert set(outcomes) == {True, False}

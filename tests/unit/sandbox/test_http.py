@@ -5,6 +5,7 @@ import gzip
 import json
 
 import pytest
+
 from tests.unit.sandbox.conftest import Start, raw_get
 
 pytestmark = pytest.mark.asyncio
@@ -60,9 +61,11 @@ async def test_every_answer_is_labelled(start: Start):
             (TARGET, []),
             ("/nothing?apiKey=sandbox", []),
         ):
-            _, got, _ = parse(await raw_get(run.port, target, headers))
+            _, got, body = parse(await raw_get(run.port, target, headers))
             assert got["X-Massive-Lab"] == "SANDBOX"
             assert len(got["X-Request-Id"]) == 32
+            if body.startswith(b"{"):
+                assert got["X-Request-Id"] == json.loads(body)["request_id"]
             assert got["Vary"] == "Accept-Encoding"
         _, got, _ = parse(await raw_get(int(run.control_url.rsplit(":", 1)[1]), "/status"))
         assert got["X-Massive-Lab"] == "SANDBOX"
@@ -112,7 +115,7 @@ async def test_counts_are_exact(start: Start):
         bodies = []
         target = "/v3/trades/AAPL?limit=1"
         while target:
-            status, _, body = parse(await raw_get(run.port, target))
+            _, _, body = parse(await raw_get(run.port, target))
             bodies.append(body)
             target = json.loads(body).get("next_url", "").removeprefix(run.rest_url)
         await raw_get(run.port, TARGET, [])
@@ -135,7 +138,7 @@ async def test_counts_are_exact(start: Start):
 async def test_a_request_is_counted_though_the_client_does_not_wait(start: Start):
     async with start() as run:
         await run.fault("latency", scope="aggs_prev", latency_ms=100)
-        reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", run.port)
         writer.write(f"GET {TARGET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sandbox\r\n\r\n".encode())
         while not (await run.control("counts"))["faults"]:
             pass

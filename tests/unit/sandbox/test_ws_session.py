@@ -4,11 +4,10 @@ import asyncio
 import json
 
 import pytest
-from tests.unit.sandbox.conftest import Start, receive, receive_n, said, send
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from massive_lab.sandbox.ws.session import MAX_CONNECTIONS_TEXT
+from tests.unit.sandbox.conftest import Start, ended, receive, receive_n, said, send
 
 pytestmark = pytest.mark.asyncio
 
@@ -17,14 +16,6 @@ NO_ACCESS = "Your plan doesn't include websocket access. Visit https://massive.c
 
 def confirmed(*params: str) -> list[dict[str, str]]:
     return [said("success", f"subscribed to: {param}") for param in params]
-
-
-async def ended(socket) -> ConnectionClosed:
-    with pytest.raises(ConnectionClosed) as caught:
-        async with asyncio.timeout(10):
-            while True:
-                await socket.recv()
-    return caught.value
 
 
 async def test_connected_comes_at_once_and_alone_then_auth_success_in_a_frame_of_its_own(start: Start):
@@ -151,11 +142,16 @@ async def test_one_connection_too_many_ends_the_victim_with_1008(start: Start, v
 
 
 async def test_clusters_and_accounts_are_counted_apart_and_business_has_three(start: Start):
-    async with start() as run, run.ws("stocks") as a, run.ws("indices") as b:
-        async with run.ws("stocks", key="sandbox-business") as c, run.ws("stocks", key="sandbox-business") as d:
-            for socket in (a, b, c, d):
-                await send(socket, "subscribe", "AM.X")
-                assert await receive(socket) == confirmed("AM.X")
+    async with (
+        start() as run,
+        run.ws("stocks") as a,
+        run.ws("indices") as b,
+        run.ws("stocks", key="sandbox-business") as c,
+        run.ws("stocks", key="sandbox-business") as d,
+    ):
+        for socket in (a, b, c, d):
+            await send(socket, "subscribe", "AM.X")
+            assert await receive(socket) == confirmed("AM.X")
 
 
 async def test_a_random_victim_is_the_same_in_every_run(start: Start):
