@@ -115,7 +115,11 @@ def _as_tuple(value: Array | tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def evaluate(
-    spec: Spec, inputs: Sequence[pl.Series], groups: Groups, symbol: pl.Series | None = None
+    spec: Spec,
+    inputs: Sequence[pl.Series],
+    groups: Groups,
+    symbol: pl.Series | None = None,
+    checked: set[str] | None = None,
 ) -> list[pl.Series]:
     """Run an indicator on columns.
 
@@ -127,6 +131,8 @@ def evaluate(
     groups : Groups
     symbol : polars.Series, optional
         Only to name the symbol in an error.
+    checked : set of str, optional
+        Inputs known to be finite; those found so are added.
 
     Returns
     -------
@@ -143,8 +149,10 @@ def evaluate(
             present = column.is_not_null().to_numpy()
             mask = present if mask is None else mask & present
     for column, name in zip(columns, spec.inputs, strict=True):
-        if name != spec.clock:
+        if name != spec.clock and (checked is None or name not in checked):
             _refuse_non_finite(column, name, spec, symbol)
+            if checked is not None:
+                checked.add(name)
     arrays: list[NDArray[Any]] = [
         (column.fill_null(0) if column.null_count() else column).to_numpy() for column in columns
     ]
@@ -276,11 +284,10 @@ def _refuse_non_finite(column: pl.Series, name: str, spec: Spec, symbol: pl.Seri
 
 
 def _refuse_disorder(clock: NDArray[np.int64], bounds: NDArray[np.int64], spec: Spec) -> None:
-    steps = np.diff(clock)
-    if len(bounds) > 2:
-        steps[bounds[1:-1] - 1] = 1
-    if len(steps) and steps.min() <= 0:
-        row = int(np.argmax(steps <= 0)) + 1
+    rises = clock[1:] > clock[:-1]
+    rises[bounds[1:-1] - 1] = True
+    if not rises.all():
+        row = int(np.argmin(rises)) + 1
         times = pl.Series(clock[row - 1 : row + 1]).cast(pl.Datetime("ns", "UTC"))
         raise FrameInvariantError(
             f"{spec.text} needs {spec.clock} strictly ascending per symbol: {times[1]} follows {times[0]}.",

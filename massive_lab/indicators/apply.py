@@ -152,10 +152,11 @@ def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:
     symbol = frame["symbol"] if "symbol" in frame.columns else None
     groups = Groups.of(symbol, frame.height)
     made: list[pl.Series] = []
+    checked: set[str] = set()
     if "ts_event" in frame.columns and specs and not any(spec.clock for spec in specs):
         evaluate(_ORDER, [frame["ts_event"]], groups)
     for spec in specs:
-        made += evaluate(spec, [frame[name] for name in spec.inputs], groups, symbol)
+        made += evaluate(spec, [frame[name] for name in spec.inputs], groups, symbol, checked)
     return made
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -45,6 +46,7 @@ Anchor: TypeAlias = Literal["regular", "extended", "day"]
 _INPUTS = ("ts_event", "high", "low", "close", "volume")
 _DAY = dt.timedelta(days=1)
 _SHORT = 64
+_LARGE = 500
 
 
 def _anchor(anchor: str) -> Anchor:
@@ -78,45 +80,74 @@ def _kernel(anchor: Anchor, arrays: Sequence[NDArray[Any]], bounds: NDArray[np.i
     ts, high, low, close, volume = arrays
     _refuse_negative(volume)
     starts, ends = _windows(trading_date(int(ts.min())), trading_date(int(ts.max())), anchor)
-    which = np.searchsorted(starts, ts, side="right") - 1
-    inside = which >= 0
-    inside &= ts < ends[which] if len(ends) else False
-    if not inside.any() and anchor != "day":
+    find = _runs_by_group if len(ts) >= _LARGE * (len(bounds) - 1) else _runs_by_row
+    first, last = find(ts, bounds, starts, ends)
+    if len(first) == 0 and anchor != "day":
         _refuse_daily(ts)
-    # One run of rows per symbol and session; `head` marks its first row.
-    which[~inside] = -1
+    money = high + low
+    money += close
+    money /= 3.0
+    money *= volume
+    weight = volume.copy()
+    _sum_up((money, weight), first, last)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        money /= weight
+    # What lies between two runs is outside the session.
+    for start, end in zip(np.append(0, last).tolist(), np.append(first, len(ts)).tolist(), strict=True):
+        if start < end:
+            money[start:end] = np.nan
+    return (money,)
+
+
+_Runs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def _runs_by_group(
+    ts: NDArray[np.int64], bounds: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> _Runs:
+    """First and last (excluded) row of each session of each symbol: the sessions are looked up in the rows."""
+    first, last = [], []
+    for begin, end in pairwise(bounds.tolist()):
+        rows = ts[begin:end]
+        some = slice(int(ends.searchsorted(rows[0], side="right")), int(starts.searchsorted(rows[-1], side="right")))
+        first.append(np.searchsorted(rows, starts[some]) + begin)
+        last.append(np.searchsorted(rows, ends[some]) + begin)
+    heads, tails = np.concatenate(first), np.concatenate(last)
+    filled = heads < tails
+    return heads[filled], tails[filled]
+
+
+def _runs_by_row(
+    ts: NDArray[np.int64], bounds: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> _Runs:
+    """The same for many symbols of few rows each: the rows are looked up in the sessions."""
+    if len(starts) == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    which = np.searchsorted(starts, ts, side="right") - 1
+    which[(which >= 0) & (ts >= ends[which])] = -1
     head = np.empty(len(ts), dtype=bool)
     head[0] = True
     np.not_equal(which[1:], which[:-1], out=head[1:])
     head[bounds[:-1]] = True
     first = np.flatnonzero(head)
     last = np.append(first[1:], len(ts))
-    traded = which[first] >= 0
-    first, last = first[traded], last[traded]
-    typical = (high + low + close) / 3.0
-    typical *= volume
-    result = np.full(len(ts), np.nan) if not inside.all() else np.empty(len(ts))
-    weight = _running_sums(volume, first, last)
-    money = _running_sums(typical, first, last)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        np.divide(money, weight, out=result, where=inside)
-    return (result,)
+    inside = which[first] >= 0
+    return first[inside], last[inside]
 
 
-def _running_sums(values: Array, first: NDArray[np.int64], last: NDArray[np.int64]) -> Array:
-    """Sums from the start of each run, added strictly from left to right: the order of the incremental twin."""
-    out = np.empty_like(values)
+def _sum_up(columns: Sequence[Array], first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+    """Running sums in place from the start of each run, strictly from left to right as the incremental twin adds."""
     lengths = last - first
     long = lengths > _SHORT
     for start, end in zip(first[long].tolist(), last[long].tolist(), strict=True):
-        np.add.accumulate(values[start:end], out=out[start:end])
+        for column in columns:
+            run = column[start:end]
+            np.add.accumulate(run, out=run)
     short, length = first[~long], lengths[~long]
-    if len(short):
-        out[short] = values[short]
-        for step in range(1, int(length.max())):  # at most _SHORT steps over all short runs at once
-            at = short[length > step] + step
-            out[at] = out[at - 1] + values[at]
-    return out
+    for step in range(1, int(length.max(initial=0))):  # at most _SHORT steps over all short runs at once
+        at = short[length > step] + step
+        for column in columns:
+            column[at] += column[at - 1]
 
 
 def _refuse_negative(volume: Array) -> None:

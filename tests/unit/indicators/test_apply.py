@@ -195,3 +195,14 @@ def test_bad_arguments_are_refused() -> None:
 def test_the_package_exports_functions_not_modules() -> None:
     for name in ind.__all__:
         assert callable(getattr(ind, name)), name
+
+
+@pytest.mark.parametrize("n", [30, 700])
+def test_symbols_together_equal_symbols_alone(n: int) -> None:
+    bars = minute_bars(("AAPL", "MSFT", "SPY"), n=n)
+    together = ind.apply(bars, ALL)
+    alone = pl.concat([ind.apply(part, ALL) for part in bars.partition_by("symbol")])
+    assert together.equals(alone)
+    mixed = bars.sort("ts_event", "symbol")
+    assert ind.apply(mixed, ALL).sort("symbol", "ts_event").equals(alone)
+    assert mixed.with_columns(ind.session_vwap())["session_vwap"].equals(ind.apply(mixed, ALL)["session_vwap"])
