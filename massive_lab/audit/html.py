@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-__all__ = ["Column", "bytes_", "figure", "mark", "number", "percent", "rate", "seconds", "table", "text"]
+__all__ = [
+    "Column",
+    "bytes_",
+    "figure",
+    "finding",
+    "mark",
+    "number",
+    "paragraph",
+    "percent",
+    "rate",
+    "seconds",
+    "table",
+    "text",
+]
 
 NOT_MEASURED = '<span class="none" title="not measured">n/m</span>'
 _GLYPHS = {"pass": "\N{CHECK MARK}", "warn": "!", "fail": "\N{MULTIPLICATION SIGN}", "not measured": "\N{EN DASH}"}
@@ -114,3 +127,17 @@ def _side(column: Column) -> str:
 def figure(svg: str, caption: str) -> str:
     """A chart with the sentence that says what it shows."""
     return f'<figure><div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def paragraph(words: str) -> str:
+    """A sentence or two of plain text."""
+    return f"<p>{escape(words)}</p>"
+
+
+def finding(document: Mapping[str, Any], rule_id: str) -> str:
+    """The verdict and finding of a rule, where the section it belongs to begins."""
+    for check in document["score"]["checks"]:
+        if check["id"] == rule_id:
+            words = check["finding"] or document["timings"].get("findings", {}).get(rule_id, "")
+            return f'<p class="finding">{mark(check["verdict"])} {escape(words)}</p>'
+    return ""

@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from massive_lab.audit import report_sections as parts
+from massive_lab.audit import report_data, report_load
 from massive_lab.audit.html import mark, number, percent, seconds
 
 __all__ = ["fragment", "page"]
@@ -16,17 +16,17 @@ __all__ = ["fragment", "page"]
 Document = Mapping[str, Any]
 
 _TITLES: dict[str, tuple[str, Callable[[Document], str]]] = {
-    "score": ("What the score stands on", parts.checks),
-    "rest": ("REST", parts.rest),
-    "subscriptions": ("Subscriptions", parts.subscriptions),
-    "polling": ("Polling load", parts.polling),
-    "fallback": ("Fallback", parts.fallback),
-    "coverage": ("Options and indices", parts.coverage),
-    "indicators": ("Indicators", parts.indicators),
-    "regime": ("Regime", parts.regime),
-    "cleanup": ("Clean-up", parts.cleanup),
-    "reconciliation": ("Counted twice", parts.reconciliation),
-    "environment": ("Environment", parts.environment),
+    "score": ("What the score stands on", report_load.checks),
+    "rest": ("REST", report_load.rest),
+    "subscriptions": ("Subscriptions", report_load.subscriptions),
+    "polling": ("Polling load", report_load.polling),
+    "fallback": ("Fallback", report_load.fallback),
+    "coverage": ("Options and indices", report_data.coverage),
+    "indicators": ("Indicators", report_data.indicators),
+    "regime": ("Regime", report_data.regime),
+    "cleanup": ("Clean-up", report_data.cleanup),
+    "reconciliation": ("Counted twice", report_load.reconciliation),
+    "environment": ("Environment", report_data.environment),
 }
 _VERDICTS = {
     "pass": "Ready",

@@ -148,12 +148,12 @@ def _gap_told(rows: Rows) -> Opinion:
 
 
 def _chain_whole(chain: Mapping[str, Any]) -> Opinion:
-    got, listed = chain["contracts"], chain["listed"]
+    got, missing, extra = chain["contracts"], chain["missing"], chain["not_listed"]
     text = (
-        f"{got:,} of {listed:,} listed contracts of {chain['underlying']} in {chain['expirations']} expirations; "
-        f"{chain['with_quote']:,} quoted, {chain['with_greeks']:,} with greeks."
+        f"{got:,} of {chain['listed']:,} listed contracts of {chain['underlying']} in {chain['expirations']} expirations, "
+        f"{missing} missing, {extra} not listed; {chain['with_quote']:,} quoted, {chain['with_greeks']:,} with greeks."
     )
-    if not got or got != listed:
+    if not got or missing or extra:
         return "fail", text
     return ("pass" if chain["with_quote"] >= 0.9 * got else "warn"), text
 

@@ -33,6 +33,7 @@ from massive_lab.audit.stage import StageClock
 from massive_lab.errors import ClosedError, Timeout
 from massive_lab.lab.core import connect
 from massive_lab.live.policy import Policy
+from massive_lab.schema.session import sessions as trading_sessions
 from massive_lab.schema.session import trading_date
 from massive_lab.schema.symbols import parse_many
 from massive_lab.transports.runner import Runner
@@ -100,6 +101,10 @@ class Audit:
         The watchlist, and its parts.
     start, end : datetime.date
         The history to load, ``[start, end)``.
+    last_session : datetime.date
+        The last trading date before `end`.
+    today : datetime.date
+        The New York date of the server's clock.
     """
 
     def __init__(
@@ -140,6 +145,7 @@ class Audit:
         self.today = trading_date(self._now_ns)
         self.start = dt.date.fromisoformat(start) if start else self.today - dt.timedelta(days=_HISTORY_DAYS)
         self.end = dt.date.fromisoformat(end) if end else self.today
+        self.last_session = trading_sessions(self.end - dt.timedelta(days=14), self.end)[-1]
         self._draft.environment = {
             "facts": describe(),
             "findings": [asdict(finding) for finding in examine(needs_key=target != "sandbox")],

@@ -128,6 +128,7 @@ def subscriptions_section(
             "duplicates_sent": sum(row["duplicates_sent"] for row in topics),
             "messages": messages,
             "messages_per_second": round(messages / duration_s, 3) if duration_s else 0.0,
+            "bytes_per_second": round(sum(recording.bytes.values()) / duration_s, 1) if duration_s else 0.0,
             "dropped": sum(row["dropped"] for row in topics),
             "quarantined": sum(recording.quarantined.values()),
             "duration_s": duration_s,
@@ -138,6 +139,8 @@ def subscriptions_section(
                 "topics": sum(row["cluster"] == cluster for row in topics),
                 "readers": sum(row["readers"] for row in topics if row["cluster"] == cluster),
                 "messages": sum(row["messages"] for row in topics if row["cluster"] == cluster),
+                "frames": recording.frames[cluster],
+                "bytes": recording.bytes[cluster],
                 "per_second": list((series or {}).get(cluster, ())),
             }
             for cluster in sorted(sessions, key=lambda name: _ORDER.get(name, 3))

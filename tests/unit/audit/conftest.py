@@ -18,9 +18,6 @@ WATCHLIST = ("SPY", "AAPL", "I:SPX", "O:SPY190118C00250000")
 PLAN = predict(WATCHLIST)
 
 
-_FRAMES = {"cluster": "stocks", "frames": 400, "bytes": 400_000, "bytes_per_second": 20_000.0, "events_per_frame": 12.0}
-
-
 def _streaming(recording: Recording) -> None:
     for cluster, topic, readers, n in (
         ("stocks", "T.SPY", 4, 812), ("stocks", "Q.SPY", 2, 1944), ("stocks", "AM.SPY", 2, 1), ("stocks", "T.AAPL", 2, 640),
@@ -123,7 +120,8 @@ def draft(recording: Recording) -> sections.Draft:
     )
     draft.coverage = {
         "chain": {
-            "underlying": "SPY", "contracts": 2_904, "listed": 2_904, "expirations": 18, "with_quote": 2_881, "with_trade": 2_100,
+            "underlying": "SPY", "contracts": 2_904, "listed": 2_904, "not_listed": 0, "missing": 0,
+            "expirations": 18, "with_quote": 2_881, "with_trade": 2_100,
             "with_greeks": 2_790, "with_iv": 2_790, "with_open_interest": 2_904,
             "smile": {"expiration": "2019-01-18", "strikes": [float(x) for x in range(220, 281, 5)],
                       "call": [30 - i * 1.1 for i in range(13)], "put": [31 - i * 1.1 for i in range(13)]},
@@ -143,9 +141,10 @@ def draft(recording: Recording) -> sections.Draft:
         },
     }  # fmt: skip
     draft.regime = {
-        "last": "defensive", "date": "2018-12-18", "days": 700, "labelled": 500,
+        "last": "risk_off", "date": "2018-12-18", "days": 700, "labelled": 500, "score": -3, "notes": ["SANDBOX"],
+        "rules_version": "1", "flips_per_year": 2.4,
         "reasons": ["SPX closes below its 200-day average.", "VIX stands at 25.6: elevated."],
-        "by_regime": [{"regime": "constructive", "days": 400, "share": 0.8}, {"regime": "defensive", "days": 100, "share": 0.2}],
+        "by_regime": [{"regime": "risk_on", "days": 400, "share": 0.8}, {"regime": "risk_off", "days": 100, "share": 0.2}],
         "chart": {
             "labels": labels, "price_title": "S&P 500",
             "price_name": "SPX", "price": _waves(126, 2700, 150), "vix": _waves(126, 18, 6),
@@ -170,7 +169,6 @@ def draft(recording: Recording) -> sections.Draft:
     draft.reconciliation = sections.reconciliation_section(reconcile(recording, served_by(recording)))
     draft.timings = {
         "rest": sections.rest_timings(recording),
-        "stream": {
             "clusters": [
                 {
                     "cluster": "stocks",

@@ -57,7 +57,7 @@ def test_taking_evidence_away_lowers_the_score_and_keeps_the_ceiling(document: d
         ("/sections/fallback/clusters/0/since_loss_s", None, "fallback.time", "fail"),
         ("/sections/fallback/clusters/0/recovered", False, "fallback.recovery", "fail"),
         ("/sections/fallback/clusters/0/gaps", 0, "fallback.gaps", "fail"),
-        ("/sections/coverage/chain/contracts", 2_903, "coverage.options", "fail"),
+        ("/sections/coverage/chain/missing", 1, "coverage.options", "fail"),
         ("/sections/coverage/chain/with_quote", 100, "coverage.options", "warn"),
         ("/sections/coverage/indices/0/value", None, "coverage.indices", "fail"),
         ("/sections/indicators/compared/0/agrees", False, "indicators.agree", "fail"),

@@ -1,4 +1,4 @@
-"""What each section of the report shows: a sentence, a picture, the numbers."""
+"""What the report shows of calls, subscriptions, polling and fallback: a sentence, a picture, the numbers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from html import escape
 from typing import Any
 
 from massive_lab.audit import charts
-from massive_lab.audit.html import Column, bytes_, figure, mark, number, percent, rate, seconds, table, text
+from massive_lab.audit.html import (
+    Column,
+    bytes_,
+    figure,
+    finding,
+    mark,
+    number,
+    paragraph,
+    rate,
+    seconds,
+    table,
+)
 
-__all__ = [
-    "checks", "cleanup", "coverage", "environment", "fallback", "indicators", "polling", "reconciliation", "regime",
-    "rest", "subscriptions",
-]  # fmt: skip
+__all__ = ["checks", "fallback", "polling", "reconciliation", "rest", "subscriptions"]
 
 Document = Mapping[str, Any]
-Rows = Sequence[Mapping[str, Any]]
-
-
-def _p(words: str) -> str:
-    return f"<p>{escape(words)}</p>"
-
-
-def _sentence(document: Document, rule_id: str) -> str:
-    """The finding of a rule, where the section it belongs to begins."""
-    for check in document["score"]["checks"]:
-        if check["id"] == rule_id:
-            finding = check["finding"] or document["timings"].get("findings", {}).get(rule_id, "")
-            return f'<p class="finding">{mark(check["verdict"])} {escape(finding)}</p>'
-    return ""
 
 
 def checks(document: Document) -> str:
@@ -51,7 +45,7 @@ def checks(document: Document) -> str:
         Column("finding", "Finding", right=False),
         Column("evidence", "Evidence in audit.json", _evidence, right=False),
     ]
-    return _p(
+    return paragraph(
         "Ten points, shared out by published weights. A point is earned only by a measured fact, named in the last column. "
         "A critical check that fails fails the audit."
     ) + table("Checks", columns, rows)
@@ -100,7 +94,7 @@ def rest(document: Document) -> str:
         else ""
     )
     return (
-        _sentence(document, "rest.errors") + _sentence(document, "rest.loads") + _sentence(document, "rest.latency")
+        finding(document, "rest.errors") + finding(document, "rest.loads") + finding(document, "rest.latency")
         + picture + table("Endpoints", columns, rows) + table("Loads", loads, section["loaders"])
     )  # fmt: skip
 
@@ -132,9 +126,9 @@ def subscriptions(document: Document) -> str:
         Column("dropped", "Dropped", number),
     ]
     return (
-        _sentence(document, "subscriptions.shared") + _sentence(document, "subscriptions.confirmed")
-        + _sentence(document, "subscriptions.whole") + _rates(section) + shared + table("Topics", columns, section["topics"])
-        + _stream_timings(document)
+        finding(document, "subscriptions.shared") + finding(document, "subscriptions.confirmed")
+        + finding(document, "subscriptions.whole") + _rates(section) + shared + table("Topics", columns, section["topics"])
+        + _frames(section)
     )  # fmt: skip
 
 
@@ -153,18 +147,26 @@ def _rates(section: Document) -> str:
     return figure(chart, "Messages in each second of the feed's clock, by socket.")
 
 
-def _stream_timings(document: Document) -> str:
-    rows = (document["timings"].get("stream") or {}).get("clusters")
-    if not rows:
-        return ""
+def _frames(section: Document) -> str:
+    duration_s = section["totals"]["duration_s"]
+    rows = [
+        {
+            **row,
+            "bytes_per_second": row["bytes"] / duration_s,
+            "per_frame": row["messages"] / row["frames"] if row["frames"] else None,
+        }
+        for row in section["clusters"]
+    ]
     columns = [
         Column("cluster", "Socket", right=False),
+        Column("topics", "Topics", number),
+        Column("messages", "Messages", number),
         Column("frames", "Frames", number),
+        Column("per_frame", "Messages a frame", lambda v: number(v, 1)),
         Column("bytes", "Bytes", bytes_),
         Column("bytes_per_second", "Bytes a second", bytes_),
-        Column("events_per_frame", "Events a frame", lambda v: number(v, 1)),
     ]
-    return table("Frames on the wire", columns, rows)
+    return table("Sockets", columns, rows)
 
 
 def polling(document: Document) -> str:
@@ -209,7 +211,7 @@ def polling(document: Document) -> str:
         Column("naive_per_minute", "Naive a minute", _rate_or_blank),
     ]
     return (
-        _sentence(document, "polling.limit") + _sentence(document, "polling.predicted") + _sentence(document, "polling.quiet")
+        finding(document, "polling.limit") + finding(document, "polling.predicted") + finding(document, "polling.quiet")
         + figure(picture, "REST calls a minute while polling replaces the sockets, against polling every symbol by itself.")
         + table("The plan for this watchlist, should every socket be down", plan, section["plan"])
         + table("Measured against predicted, by phase and endpoint", rows, section["rows"])
@@ -258,7 +260,7 @@ def fallback(document: Document) -> str:
         else ""
     )
     return (
-        _sentence(document, "fallback.time") + _sentence(document, "fallback.recovery") + _sentence(document, "fallback.gaps")
+        finding(document, "fallback.time") + finding(document, "fallback.recovery") + finding(document, "fallback.gaps")
         + picture + table("Each dropped socket", columns, section["clusters"])
         + f"<details><summary>All changes of state</summary>{table('Changes of state', states, moments)}</details>"
     )  # fmt: skip
@@ -287,150 +289,6 @@ def _joined(spans: Sequence[charts.Span]) -> tuple[charts.Span, ...]:
     return tuple(out)
 
 
-_CHAIN_PARTS = {
-    "contracts": "listed and found",
-    "with_quote": "two-sided quote",
-    "with_trade": "last trade",
-    "with_greeks": "greeks",
-    "with_iv": "implied volatility",
-    "with_open_interest": "open interest",
-}
-
-
-def coverage(document: Document) -> str:
-    """How much of the chain and of the indices is there."""
-    section = document["sections"]["coverage"]
-    chain = section.get("chain")
-    parts = _sentence(document, "coverage.options") + _sentence(document, "coverage.indices")
-    if chain:
-        whole = max(chain["contracts"], 1)
-        share = [
-            charts.Bar(name, chain[key] / whole * 100, f"{chain[key]:,} ({percent(chain[key] / whole)})")
-            for key, name in _CHAIN_PARTS.items()
-        ]
-        parts += figure(
-            charts.bars(f"Coverage of the {chain['underlying']} chain", share),
-            f"The {chain['underlying']} chain: contracts that carry each kind of value, in per cent of all.",
-        )
-        smile = chain.get("smile")
-        if smile:
-            parts += figure(
-                charts.lines(
-                    f"Implied volatility by strike, {smile['expiration']}",
-                    [charts.Line("call", smile["call"], "a"), charts.Line("put", smile["put"], "b")],
-                    labels=[f"{strike:g}" for strike in smile["strikes"]],
-                    height=150,
-                ),
-                f"Implied volatility (%) by strike for {smile['expiration']}, the expiration nearest to thirty days.",
-            )
-    columns = [
-        Column("symbol", "Index", right=False),
-        Column("name", "Name", right=False),
-        Column("value", "Value", lambda v: number(v, 2)),
-        Column("market_status", "Market", right=False),
-        Column("timeframe", "Timeliness", right=False),
-        Column("error", "Error", lambda v: "" if v is None else text(v), right=False),
-    ]
-    return parts + table("Indices", columns, section.get("indices") or [])
-
-
-def indicators(document: Document) -> str:
-    """Price with its averages, and the comparison with the server's indicators."""
-    section = document["sections"]["indicators"]
-    chart, parts = section.get("chart"), _sentence(document, "indicators.agree")
-    if chart:
-        parts += figure(
-            charts.lines(
-                f"{chart['symbol']}: close and EMA 20",
-                [charts.Line("close", chart["close"], "c", 1.2), charts.Line("EMA 20", chart["ema_20"], "a", 2)],
-                labels=chart["labels"],
-                height=180,
-            )
-            + charts.lines(
-                f"{chart['symbol']}: RSI 14",
-                [charts.Line("RSI 14", chart["rsi_14"], "b")],
-                labels=chart["labels"],
-                height=90,
-                bands=((30, ""), (70, "")),
-            ),
-            f"{chart['symbol']}, daily: close with its 20-day exponential average; below, the 14-day RSI with 30 and 70 marked.",
-        )
-    columns = [
-        Column("indicator", "Indicator", right=False),
-        Column("n", "Values compared", number),
-        Column(
-            "difference", "Largest relative difference", lambda v: f"{v:.1e}".replace("-", "\N{MINUS SIGN}"), right=True
-        ),
-        Column("agrees", "Agrees", lambda v: mark("pass" if v else "fail"), right=False),
-    ]
-    made = [
-        Column("column", "Column", right=False),
-        Column("rows", "Rows", number),
-        Column("warmup", "Warming up", number),
-        Column("last", "Last value", lambda v: number(v, 4)),
-    ]
-    return (
-        parts + table("Ours against the server's indicators", columns, section.get("compared") or [])
-        + table("Columns computed", made, section["columns"])
-    )  # fmt: skip
-
-
-def regime(document: Document) -> str:
-    """The label of the last day, its reasons, and the days before it."""
-    section = document["sections"]["regime"]
-    chart = section.get("chart")
-    parts = _sentence(document, "regime.labelled")
-    parts += (
-        f'<p class="regime"><strong>{escape(section["last"])}</strong> on {escape(section["date"])}</p>'
-        f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in section['reasons'])}</ul>"
-    )
-    if chart:
-        shades = _runs(chart["defensive"])
-        parts += figure(
-            charts.lines(chart["price_title"], [charts.Line(chart["price_name"], chart["price"], "a")], labels=chart["labels"],
-                         height=150, shades=shades)
-            + charts.lines("VIX", [charts.Line("VIX", chart["vix"], "b")], labels=chart["labels"], height=80, shades=shades),
-            chart["caption"],
-        )  # fmt: skip
-    columns = [
-        Column("regime", "Regime", right=False),
-        Column("days", "Days", number),
-        Column("share", "Share", percent),
-    ]
-    return parts + table("Days by regime", columns, section["by_regime"])
-
-
-def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for i, flag in enumerate(flags):
-        if not flag:
-            continue
-        if runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
-
-
-def cleanup(document: Document) -> str:
-    """What the process held before, while streaming, and after closing."""
-    section = document["sections"]["cleanup"]
-    memory = (document["timings"].get("memory") or {}).get("rows")
-    columns = [
-        Column("moment", "Moment", right=False),
-        Column("threads", "Threads", number),
-        Column("tasks", "Tasks", number),
-        Column("sockets", "Sockets", number),
-        Column("memory_bytes", "Resident memory", bytes_),
-    ]
-    held = {row["moment"]: row["memory_bytes"] for row in memory or []}
-    rows = [{**row, "memory_bytes": held.get(row["moment"])} for row in section["held"]]
-    return (
-        _sentence(document, "cleanup.left") + _sentence(document, "cleanup.memory")
-        + table("Held by the process", columns, rows)
-    )  # fmt: skip
-
-
 def reconciliation(document: Document) -> str:
     """Our counts beside the server's."""
     section = document["sections"]["reconciliation"]
@@ -445,34 +303,11 @@ def reconciliation(document: Document) -> str:
     shown = table("Lines that differ", columns, different) if different else ""
     every = table("All lines", columns, section["lines"])
     return (
-        _sentence(document, "reconciliation.counts")
-        + _p(
+        finding(document, "reconciliation.counts")
+        + paragraph(
             "The server keeps its own count of what it served. Each line of ours is set beside it; "
             "a single difference fails the audit."
         )
         + shown
         + f"<details><summary>All {section['n_compared']:,} lines</summary>{every}</details>"
     )
-
-
-def environment(document: Document) -> str:
-    """Versions and what is wrong with them."""
-    section = document["sections"]["environment"]
-    findings = [
-        Column("what", "Check", right=False),
-        Column("verdict", "Verdict", mark, right=False),
-        Column("found", "Found", right=False),
-        Column("mend", "To do", right=False),
-    ]
-    facts = section["facts"]
-    rows = [
-        {"what": "Python", "found": f"{facts['implementation']} {facts['python']}"},
-        {"what": "machine", "found": f"{facts['system']}, {facts['cpus']} processors"},
-        *({"what": name, "found": version or "not installed"} for name, version in facts["packages"].items()),
-        *({"what": name, "found": value} for name, value in facts["variables"].items()),
-    ]
-    columns = [Column("what", "What", right=False), Column("found", "Found", right=False)]
-    return (
-        _sentence(document, "environment.sound") + table("Checks of the environment", findings, section["findings"])
-        + f"<details><summary>Versions and settings</summary>{table('Versions and settings', columns, rows)}</details>"
-    )  # fmt: skip
