@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from massive_lab.decode.bars_fast import MARK, find_rows, read_rows_fast
-from massive_lab.decode.fields import Float, Int, Text, decode, iso_date, ms_to_ns, to_ints
+from massive_lab.decode.fields import MAX_MS, Float, Int, Text, decode, iso_date, ms_to_ns, to_ints
+from massive_lab.decode.lines import read_flat
 from massive_lab.decode.pages import Envelope, read_envelope, read_rows
-from massive_lab.errors import DecodeError, MassiveLabError
+from massive_lab.errors import DecodeError
 
 __all__ = ["BAR_WIRE", "OpenClose", "bar_columns", "bar_columns_exact", "open_close"]
 
@@ -43,7 +43,7 @@ class _Bar(msgspec.Struct, gc=False):
     T: Text = None
 
 
-_NO_TICKER = pl.lit(None, pl.String).alias("ticker")
+_WIRE = dict(zip(("T", "t", "o", "h", "l", "c", "v", "vw", "n"), BAR_WIRE.values(), strict=True))
 _BARS = msgspec.json.Decoder(list[_Bar])
 
 
@@ -55,19 +55,17 @@ def bar_columns(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.
     DecodeError
         Bad JSON, a wrong type, a row without price or time, or another number of rows than the envelope counts.
     """
-    found = find_rows(body)
+    found = read_flat(body, _WIRE, endpoint=endpoint, symbol=symbol)
     if found is None:
         return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
-    rows, marked = found
-    try:
-        envelope = read_envelope(marked, endpoint=endpoint, symbol=symbol)
-    except MassiveLabError:
+    envelope, rows = found
+    whole = not any(rows[name].null_count() for name in "ohlct")
+    if not (whole and rows["t"].is_between(0, MAX_MS).all()):
         return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
-    frame = read_rows_fast(rows) if bytes(envelope.rows) == MARK else None
-    if frame is None:
-        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
-    check_count(envelope, frame.height, endpoint=endpoint, symbol=symbol)
-    return frame.select(_NO_TICKER, pl.all())
+    check_count(envelope, rows.height, endpoint=endpoint, symbol=symbol)
+    return rows.select(
+        pl.col(wire) if wire != "t" else pl.col(wire) * 1_000_000 for wire in _WIRE
+    ).rename(dict(zip(_WIRE, BAR_WIRE, strict=True)))
 
 
 def bar_columns_exact(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.DataFrame:

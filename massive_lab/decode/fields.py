@@ -18,6 +18,7 @@ import msgspec
 from massive_lab.errors import DecodeError
 
 __all__ = [
+    "MAX_MS",
     "Float",
     "Int",
     "Text",
@@ -37,9 +38,12 @@ Int: TypeAlias = int | Decimal | None
 Text: TypeAlias = str | None
 
 _INT64_MAX = 2**63 - 1
-_MAX_MS = _INT64_MAX // 1_000_000
+MAX_MS = _INT64_MAX // 1_000_000
+"""The last millisecond whose nanoseconds fit 64 bits."""
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SECRET = re.compile(r"(?i)(api_?key=|bearer\s+|\"api_?key\"\s*:\s*\")[^&\s\"'<>]+")
+_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
@@ -126,7 +130,7 @@ def ms_to_ns(values: Iterable[int | None], *, field: str, endpoint: str) -> list
     """
     out = []
     for value in values:
-        if value is not None and not 0 <= value <= _MAX_MS:
+        if value is not None and not 0 <= value <= MAX_MS:
             raise DecodeError(
                 f"Field {field!r} is no time in milliseconds.", excerpt=str(value), endpoint=endpoint
             )
@@ -149,10 +153,7 @@ def exact_size(size: Float, text: Text, *, field: str, endpoint: str) -> Float:
     """
     if text is None or not text:
         return size
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _DECIMAL.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise DecodeError(f"Field {field!r} is not a number.", excerpt=scrub(text), endpoint=endpoint)
     return value

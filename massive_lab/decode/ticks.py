@@ -10,16 +10,66 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+import polars as pl
 
 from massive_lab.decode.fields import Float, Int, Text, decode, exact_size, positive, to_ints
+from massive_lab.decode.lines import read_flat
 from massive_lab.decode.pages import read_rows
 from massive_lab.errors import DecodeError
 
-__all__ = ["Columns", "last_quote_columns", "last_trade_columns", "quote_columns", "trade_columns"]
+__all__ = [
+    "Columns",
+    "last_quote_columns",
+    "last_trade_columns",
+    "quote_columns",
+    "quote_columns_exact",
+    "trade_columns",
+    "trade_columns_exact",
+]
 
-Columns: TypeAlias = dict[str, list[Any]]
+Columns: TypeAlias = dict[str, Any]
+"""Column name to a list or a Polars series."""
 
-Ids: TypeAlias = list[int] | None
+Ids: TypeAlias = list[int | None] | None
+
+_IDS = pl.List(pl.Int64)
+_TRADE_WIRE = {
+    "sip_timestamp": pl.Int64,
+    "participant_timestamp": pl.Int64,
+    "trf_timestamp": pl.Int64,
+    "price": pl.Float64,
+    "size": pl.Float64,
+    "decimal_size": pl.String,
+    "conditions": _IDS,
+    "exchange": pl.Int64,
+    "tape": pl.Int64,
+    "sequence_number": pl.Int64,
+    "id": pl.String,
+    "correction": pl.Int64,
+    "trf_id": pl.Int64,
+}
+_QUOTE_WIRE = {
+    "sip_timestamp": pl.Int64,
+    "participant_timestamp": pl.Int64,
+    "trf_timestamp": pl.Int64,
+    "bid_price": pl.Float64,
+    "bid_size": pl.Float64,
+    "bid_exchange": pl.Int64,
+    "ask_price": pl.Float64,
+    "ask_size": pl.Float64,
+    "ask_exchange": pl.Int64,
+    "conditions": _IDS,
+    "indicators": _IDS,
+    "tape": pl.Int64,
+    "sequence_number": pl.Int64,
+}
+_LONG = {
+    "sip_timestamp": "ts_sip",
+    "participant_timestamp": "ts_participant",
+    "trf_timestamp": "ts_trf",
+    "sequence_number": "sequence",
+    "id": "trade_id",
+}
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -112,6 +162,13 @@ def trade_columns(body: bytes, *, symbol: str | None = None) -> Columns:
     DecodeError
         Bad JSON, a wrong type, a trade without price, size or SIP time.
     """
+    found = read_flat(body, _TRADE_WIRE, endpoint="trades", symbol=symbol)
+    columns = None if found is None else _flat_trades(found[1])
+    return trade_columns_exact(body, symbol=symbol) if columns is None else columns
+
+
+def trade_columns_exact(body: bytes, *, symbol: str | None = None) -> Columns:
+    """`trade_columns` by msgspec alone."""
     _, raw = read_rows(body, endpoint="trades", symbol=symbol)
     return _trades(decode(_TRADES, raw, endpoint="trades", symbol=symbol), "trades", symbol)
 
@@ -130,6 +187,13 @@ def quote_columns(body: bytes, *, symbol: str | None = None) -> Columns:
     DecodeError
         Bad JSON, a wrong type, a quote without SIP time.
     """
+    found = read_flat(body, _QUOTE_WIRE, endpoint="quotes", symbol=symbol)
+    columns = None if found is None else _flat_quotes(found[1])
+    return quote_columns_exact(body, symbol=symbol) if columns is None else columns
+
+
+def quote_columns_exact(body: bytes, *, symbol: str | None = None) -> Columns:
+    """`quote_columns` by msgspec alone."""
     _, raw = read_rows(body, endpoint="quotes", symbol=symbol)
     return _quotes(decode(_QUOTES, raw, endpoint="quotes", symbol=symbol), "quotes", symbol)
 
@@ -138,6 +202,35 @@ def last_quote_columns(body: bytes, *, symbol: str | None = None) -> Columns:
     """As `quote_columns`, for ``/v2/last/nbbo``: one row."""
     _, raw = read_rows(body, endpoint="last_quote", symbol=symbol)
     return _quotes([decode(_LAST_QUOTE, raw, endpoint="last_quote", symbol=symbol)], "last_quote", symbol)
+
+
+def _flat_trades(rows: pl.DataFrame) -> Columns | None:
+    """None when a row lacks what it must have, or a decimal size is no number: the exact way says which."""
+    size = pl.col("size")
+    if rows["decimal_size"].null_count() < rows.height:
+        try:
+            rows = rows.with_columns(pl.col("decimal_size").cast(pl.Float64, strict=True))
+        except pl.exceptions.PolarsError:
+            return None
+        size = pl.coalesce("decimal_size", "size")
+    rows = rows.with_columns(size=size, id=pl.when(pl.col("id") != "").then("id"), conditions=_no_empty("conditions"))
+    if not rows["size"].is_finite().all() or any(rows[n].null_count() for n in ("price", "size", "sip_timestamp")):
+        return None
+    return {_LONG.get(name, name): rows[name] for name in rows.columns if name != "decimal_size"}
+
+
+def _flat_quotes(rows: pl.DataFrame) -> Columns | None:
+    if rows["sip_timestamp"].null_count():
+        return None
+    rows = rows.with_columns(
+        *(pl.when(pl.col(name) != 0).then(name) for name in ("bid_price", "ask_price")),
+        *(_no_empty(name) for name in ("conditions", "indicators")),
+    )
+    return {_LONG.get(name, name): rows[name] for name in rows.columns}
+
+
+def _no_empty(name: str) -> pl.Expr:
+    return pl.when(pl.col(name).list.len() > 0).then(name).alias(name)
 
 
 def _trades(rows: Sequence[_Trade], endpoint: str, symbol: str | None) -> Columns:

@@ -1,0 +1,1 @@
+"""Measurements against named peers: each prints a ratio of two figures taken in the same run."""
