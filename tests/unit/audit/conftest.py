@@ -169,16 +169,6 @@ def draft(recording: Recording) -> sections.Draft:
     draft.reconciliation = sections.reconciliation_section(reconcile(recording, served_by(recording)))
     draft.timings = {
         "rest": sections.rest_timings(recording),
-            "clusters": [
-                {
-                    "cluster": "stocks",
-                    "frames": 400,
-                    "bytes": 400_000,
-                    "bytes_per_second": 20_000.0,
-                    "events_per_frame": 12.0,
-                }
-            ]
-        },
         "memory": {"growth_bytes": 2_000_000, "rows": [{"moment": "before", "memory_bytes": 180_000_000}]},
         "run": {"started": "2026-01-01T00:00:00+00:00", "elapsed_s": 31.0},
     }
