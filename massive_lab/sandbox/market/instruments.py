@@ -164,7 +164,7 @@ OPTION_UNDERLYINGS: dict[str, OptionRoot] = {
         OptionRoot("MSFT", "MSFT", "MSFT", "american", 0, 6, 8, 2, 0.01, 160, 0.007),
         OptionRoot("NVDA", "NVDA", "NVDA", "american", 0, 6, 8, 2, 0.008, 380, 0.0),
         OptionRoot("TSLA", "TSLA", "TSLA", "american", 0, 6, 8, 2, 0.008, 420, 0.0, "TSLA1"),
-        OptionRoot("I:SPX", "SPX", "SPXW", "european", 20, 8, 12, 3, 0.001, 600, 0.013, am_settled=True),
+        OptionRoot("I:SPX", "SPX", "SPXW", "european", 10, 8, 12, 3, 0.001, 600, 0.013, am_settled=True),
         OptionRoot("I:NDX", "NDX", "NDXP", "european", 5, 5, 6, 2, 0.002, 60, 0.007, am_settled=True),
         OptionRoot("I:VIX", "VIX", "VIXW", "european", 0, 5, 6, 0, 0.02, 200, am_settled=True),
     )

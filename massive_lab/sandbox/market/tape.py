@@ -20,7 +20,7 @@ from massive_lab.sandbox.market.path import DayPath
 from massive_lab.sandbox.market.rng import Bools, Floats, Ints, generator
 from massive_lab.schema.session import Session
 
-__all__ = ["Tape", "make_tape"]
+__all__ = ["Tape", "make_tape", "print_times"]
 
 _SECOND = 1_000_000_000
 _FRACTIONS_FROM = dt.date(2026, 2, 23)  # fractional shares are reported from here on
@@ -66,7 +66,7 @@ class Tape:
         return MIX_VOLUME[self.mix]
 
 
-def _times(rng: np.random.Generator, n: int, start: int, end: int, *, shape: str) -> Ints:
+def print_times(rng: np.random.Generator, n: int, start: int, end: int, *, shape: str) -> Ints:
     """Ascending instants in ``[start, end)``, denser where trading is busy."""
     gaps = rng.standard_exponential(n + 1)
     u = np.cumsum(gaps)
@@ -144,7 +144,7 @@ def _regular(
     rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc: tuple[int, int, int, int]
 ) -> _Part:
     o, h, lo, c = ohlc
-    times = _times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
+    times = print_times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
     times += np.arange(n)  # no two at one instant
     width = max(1, min(round(o * 0.00006), h - lo)) if h > lo else 1
     spread = np.where(rng.random(n) < 0.8, width, width + 1) if h - lo > width else np.full(n, width)
@@ -198,7 +198,7 @@ def _regular(
 def _extended(
     rng: np.random.Generator, n: int, start: int, end: int, first: int, last: int, shape: str
 ) -> _Part:
-    times = _times(rng, n, start, end, shape=shape) + np.arange(n)
+    times = print_times(rng, n, start, end, shape=shape) + np.arange(n)
     u = (np.arange(n) + 1) / (n + 1)
     walk = np.cumsum(rng.standard_normal(n)) / n**0.5
     if shape == "early":
