@@ -22,6 +22,8 @@ EVENTS_PER_FRAME = 500
 """Items of at most a few hundred bytes each: far below the 1 MB at which clients give up."""
 
 _ECHO_S = 2.0
+_SHARE_S = 0.25
+"""How long confirmations wait for events to share a frame with, while events flow."""
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -85,6 +87,8 @@ class Connection:
         self._max_buffer_bytes = max_buffer_bytes
         self._on_admit = on_admit
         self._ending = False
+        self._sharing: list[bytes] = []
+        self._n_event_frames = 0
         self._held_back: tuple[bytes, Counter[str]] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._spared = spared
@@ -98,6 +102,8 @@ class Connection:
     def send_events(self, items: list[tuple[str, bytes]]) -> None:
         """Send events in as few frames as the vendor's batching allows, through the armed faults."""
         quiet = len(self._book) == 0
+        if not quiet:
+            self._flush_sharing()
         if not quiet and self._book.armed(Mute):
             items = self._unmuted(items)
         for at in range(0, len(items), EVENTS_PER_FRAME):
@@ -106,9 +112,13 @@ class Connection:
             batch = items[at : at + EVENTS_PER_FRAME]
             payload = b"[" + b",".join(item for _, item in batch) + b"]"
             topics = Counter(topic for topic, _ in batch)
+            self._n_event_frames += 1
             if quiet:
                 self._flush_held_back()
-                self._write(payload, topics)
+                statuses, self._sharing = self._sharing, []
+                if statuses:
+                    payload = b"[" + b",".join(statuses) + b"," + payload[1:]
+                self._write(payload, topics, statuses=len(statuses))
             else:
                 self._write_faulty(payload, topics)
         if self.pipe.n_buffered_bytes > self._max_buffer_bytes:
@@ -149,7 +159,7 @@ class Connection:
         """Carry out what a message brought about."""
         for effect in effects:
             if isinstance(effect, Say):
-                self._write(b"[" + b",".join(effect.statuses) + b"]", statuses=len(effect.statuses))
+                self._say(effect.statuses)
             elif isinstance(effect, Cut):
                 self.cut(effect.reason)
             elif isinstance(effect, Admit):
@@ -161,8 +171,22 @@ class Connection:
                 self._feed.release(effect.param)
         self.check_endings()
 
+    def _say(self, statuses: tuple[bytes, ...]) -> None:
+        """Send statuses at once or, as the vendor does, in one frame with the events that come next."""
+        self._sharing.extend(statuses)
+        if self._n_event_frames and self._feed.is_running and len(self._book) == 0:
+            self._loop.call_later(_SHARE_S, self._flush_sharing)
+        else:
+            self._flush_sharing()
+
+    def _flush_sharing(self) -> None:
+        if self._sharing:
+            statuses, self._sharing = self._sharing, []
+            self._write(b"[" + b",".join(statuses) + b"]", statuses=len(statuses))
+
     def evict(self) -> None:
         """One connection too many: say so and close with 1008."""
+        self._flush_sharing()
         self._write(b"[" + status("max_connections", MAX_CONNECTIONS_TEXT) + b"]", statuses=1)
         self.close(1008, "", by="max_connections")
 
@@ -170,12 +194,14 @@ class Connection:
         """Close frame, then TCP when the client has echoed it, or soon."""
         if self._ending:
             return
+        self._flush_sharing()
         self._end(by)
         self.pipe.write(frame(8, struct.pack("!H", code) + reason.encode()[:120]))
         self._loop.call_later(_ECHO_S, self.pipe.cut)
 
     def cut(self, by: str) -> None:
         """TCP ends without a close frame."""
+        self._flush_sharing()
         self._end(by)
         self.pipe.cut()
 

@@ -91,6 +91,11 @@ class Feed:
     def n_topics(self) -> int:
         return len(self._held)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether events come by themselves, without a jump."""
+        return not self._clock.paused
+
     def join(self, reader: Reader) -> None:
         self._readers.append(reader)
 

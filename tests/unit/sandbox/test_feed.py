@@ -65,6 +65,20 @@ async def test_running_time_sends_everything_once_and_in_order(start: Start):
         assert [item["t"] for item in items] == sorted(item["t"] for item in items)
 
 
+async def test_confirmations_may_share_a_frame_with_events_and_come_first(start: Start):
+    async with start(paused=False, speed=50) as run, run.ws(params="T.AAPL") as socket:
+        await receive(socket)
+        mixed: list[dict] = []
+        while not mixed:
+            for action in ("subscribe", "unsubscribe"):
+                await send(socket, action, "T.MSFT,Q.MSFT")
+                while (items := await receive(socket))[0]["ev"] != "status":
+                    assert all(item["ev"] != "status" for item in items)
+                mixed = mixed or items[2:]
+                assert [item["ev"] for item in items[:2]] == ["status", "status"]
+        assert {item["ev"] for item in mixed} <= {"T", "Q"}
+
+
 async def test_events_begin_at_the_virtual_time_of_the_subscription(start: Start):
     async with start() as run, run.ws(params="T.AAPL") as socket:
         await run.control("jump", 1)
