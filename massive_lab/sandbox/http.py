@@ -144,7 +144,11 @@ class RestHost:
         query = {name: value for name, value in asked.query.items() if name != "apiKey"}
         question = RestRequest(asked.path, query, account, now_ns, asked.base_url)
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._executor, self._rules.handle, question)
+        try:
+            answer = await loop.run_in_executor(self._executor, self._rules.handle, question)
+        except Exception:
+            asked.count.status[HTTPStatus.INTERNAL_SERVER_ERROR] += 1
+            raise  # the server library logs it and answers 500
         return self._spoil(asked, answer) if answer.status == HTTPStatus.OK else answer
 
     def _spoil(self, asked: _Asked, answer: RestAnswer) -> RestAnswer:

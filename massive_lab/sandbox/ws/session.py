@@ -1,6 +1,22 @@
 """One WebSocket session as a state machine: what each message of the client brings about.
 
 It knows no socket. `receive` returns effects in the order they have to happen; the connection carries them out.
+
+Where the vendor's behaviour is documented or has been observed, it is followed. Where it is not known, this is what the
+sandbox does:
+
+======================================= =========================================================================
+case                                    answer
+======================================= =========================================================================
+subscribe before auth                   error ``not authorized`` for every param, as for what a plan lacks
+auth once more                          error ``already authenticated``; the session goes on
+option quote number 1,001, ``Q.*``      error that names no channel; the other params are confirmed
+a delayed plan on the real-time host    auth succeeds, every param is an error ``not authorized``
+real-time topics on the delayed host    error ``not authorized``
+unsubscribe from what is not held       no answer
+not JSON, no action, no params          error ``invalid message``; the session goes on
+no auth                                 ``auth_timeout`` after 10 real seconds, then close 1008
+======================================= =========================================================================
 """
 
 from __future__ import annotations

@@ -152,3 +152,15 @@ async def test_a_request_cut_into_bytes_is_read(start: Start):
     async with start() as run:
         await run.fault("slicer", scope="rest", direction="up", size_bytes=1)
         assert parse(await raw_get(run.port, TARGET))[0] == 200
+
+
+async def test_a_mistake_in_the_rules_is_logged_counted_and_a_500(start: Start, caplog: pytest.LogCaptureFixture):
+    async with start() as run:
+
+        def fail(request: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        run.rules.handle = fail
+        assert parse(await raw_get(run.port, TARGET))[0] == 500
+        assert (await run.control("counts"))["rest"]["endpoints"]["aggs_prev"]["status"] == {"500": 1}
+    assert "a bug" in caplog.text

@@ -187,3 +187,17 @@ async def test_binary_frames_are_read_as_text(start: Start):
     async with start() as run, run.ws(key=None) as socket:
         await socket.send(json.dumps({"action": "auth", "params": "sandbox"}).encode())
         assert await receive(socket) == [said("auth_success", "authenticated")]
+
+
+async def test_auth_once_more_is_an_error_and_the_session_goes_on(start: Start):
+    async with start() as run, run.ws() as socket:
+        await send(socket, "auth", "sandbox")
+        assert await receive(socket) == [said("error", "already authenticated")]
+        await send(socket, "subscribe", "T.AAPL")
+        assert await receive(socket) == confirmed("T.AAPL")
+
+
+async def test_quotes_are_not_on_the_delayed_host(start: Start):
+    async with start() as run, run.ws(delayed=True) as socket:
+        await send(socket, "subscribe", "Q.AAPL,LULD.AAPL,AM.AAPL")
+        assert await receive(socket) == [said("error", "not authorized")] * 2 + confirmed("AM.AAPL")
