@@ -102,6 +102,8 @@ class Settings:
     max_connections: int = 10
     calls_per_minute: int | None = None
     """Local budget; None for plans without a limit (the client still stays below 100 calls a second)."""
+    backoff_seed: int | None = None
+    """Seeds the jitter of WebSocket reconnects, so that a run can be repeated; None draws it anew each time."""
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with every REST request; never shown, since a gateway may want a token here."""
 
