@@ -71,8 +71,9 @@ def parse_target(text: str) -> str:
         return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        shown = "with a user name" if "@" in text else repr(text)  # what stands before the @ may be a password
         raise ConfigError(
-            f"There is no target {text!r}.", hint="Use sandbox, live, or an address like http://127.0.0.1:8080."
+            f"There is no target {shown}.", hint="Use sandbox, live, or an address like http://127.0.0.1:8080."
         )
     return text.rstrip("/")
 
