@@ -56,6 +56,12 @@ def concat(parts: list[Bars]) -> Bars:
     return Bars(*(np.concatenate([getattr(part, name) for part in parts]) for name in Bars.__dataclass_fields__))
 
 
+def rounded(values: Floats) -> Floats:
+    """To four decimals, as the vendor prints volumes and VWAPs."""
+    out: Floats = np.round(values, 4)
+    return out
+
+
 def aggregate(
     window: Ints, price: Floats, size: Floats | None, high_low: Bools, open_close: Bools, volume: Bools
 ) -> Bars:
@@ -90,7 +96,8 @@ def aggregate(
     v_edges = np.column_stack([v_first, v_last]).ravel()
     volumes = np.add.reduceat(np.append(size[counted], 0.0), v_edges)[::2]
     vwap = np.clip(np.round(vwap, 4), lows, highs)
-    return Bars(starts, opens, highs, lows, closes, np.round(volumes, 4), vwap, (v_last - v_first).astype(np.float64))
+    count = (v_last - v_first).astype(np.float64)
+    return Bars(starts, opens, highs, lows, closes, rounded(volumes), vwap, count)
 
 
 def regroup(base: Bars, window: Ints) -> Bars:
@@ -105,4 +112,4 @@ def regroup(base: Bars, window: Ints) -> Bars:
         weighted = np.add.reduceat(base.vwap * base.volume, first) / volume
     vwap = np.clip(np.round(weighted, 4), low, high)
     count = np.add.reduceat(base.count, first)
-    return Bars(window[first], base.open[first], high, low, base.close[last], np.round(volume, 4), vwap, count)
+    return Bars(window[first], base.open[first], high, low, base.close[last], rounded(volume), vwap, count)

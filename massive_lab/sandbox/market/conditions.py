@@ -28,9 +28,9 @@ def _table(rows: str, sips: tuple[str, ...]) -> dict[int, Condition]:
     out = {}
     for row in rows.strip().splitlines():
         code, name, kind, flags, letter = (part.strip() for part in row.split("|"))
-        rules = [flag == "y" for flag in flags]
+        high_low, open_close, volume = (flag == "y" for flag in flags)
         mapping = tuple((sip, letter) for sip in sips) if letter else ()
-        out[int(code)] = Condition(int(code), name, kind, *rules, mapping)
+        out[int(code)] = Condition(int(code), name, kind, high_low, open_close, volume, mapping)
     return out
 
 

@@ -106,7 +106,7 @@ def _stocks() -> dict[str, Stock]:
         ("WEYS", "Weyco Group", "CS", "XNAS", 0.7, 0.26, 37.0, 160),
         ("NATH", "Nathan's Famous, Inc.", "CS", "XNAS", 0.5, 0.24, 79.0, 220),
     )
-    return {str(row[0]): Stock(*row) for row in rows}  # type: ignore[arg-type]
+    return {str(row[0]): Stock(*row) for row in rows}
 
 
 STOCKS: dict[str, Stock] = _stocks()

@@ -222,11 +222,13 @@ class Market:
                 stock, tape = STOCKS[symbol], self.tape(symbol, day)
                 rows = _between(tape.order, tape.sip_ns, start_ns, end_ns)
                 if len(rows):
-                    decor = self._decor.get(
-                        (symbol, day.date), lambda d=day, t=tape: decorate(self.seed, symbol, d, t, stock.mic)
-                    )
-                    parts.append(trade_columns(tape, decor, rows, stock.tape))
+                    parts.append(trade_columns(tape, self._decorated(symbol, day, tape), rows, stock.tape))
         return _joined([part for part in parts if len(part["sip_ns"])], TRADE_COLUMNS)
+
+    def _decorated(self, symbol: str, day: Session, tape: Tape) -> Decor:
+        return self._decor.get(
+            (symbol, day.date), lambda: decorate(self.seed, symbol, day, tape, STOCKS[symbol].mic)
+        )
 
     def quotes(self, symbol: str, start_ns: int, end_ns: int) -> Columns:
         """Quotes published in ``[start_ns, end_ns)``; see `massive_lab.sandbox.api.MarketData`."""
@@ -355,21 +357,22 @@ class Market:
         """Bars as the stream emits them, by ``emit_ns``; see `massive_lab.sandbox.api.MarketData`."""
         parts: list[Columns] = []
         for day in self._days(symbol, start_ns, end_ns):
-            whole = self._live.get(
-                (symbol, day.date, span_ns), lambda d=day: self._emissions(symbol, d, span_ns)
-            )
+            whole = self._emissions(symbol, day, span_ns)
             lo, hi = np.searchsorted(whole["emit_ns"], [start_ns, end_ns])
             if hi > lo:
                 parts.append({name: array[lo:hi] for name, array in whole.items()})
         return _joined(parts, LIVE_COLUMNS)
 
     def _emissions(self, symbol: str, day: Session, span_ns: int) -> dict[str, npt.NDArray[Any]]:
-        prints = self.prints(symbol, day)
-        first = np.flatnonzero(prints.open_close & (prints.time >= day.open_ns))
-        if not len(first):
-            return emitted(prints, span_ns, lambda _: float("nan"))
-        known, price = int(prints.sip[first[0]]), float(prints.price[first[0]])
-        return emitted(prints, span_ns, lambda at: price if at >= known else float("nan"))
+        def make() -> dict[str, npt.NDArray[Any]]:
+            prints = self.prints(symbol, day)
+            first = np.flatnonzero(prints.open_close & (prints.time >= day.open_ns))
+            if not len(first):
+                return emitted(prints, span_ns, lambda _: float("nan"))
+            known, price = int(prints.sip[first[0]]), float(prints.price[first[0]])
+            return emitted(prints, span_ns, lambda at: price if at >= known else float("nan"))
+
+        return self._live.get((symbol, day.date, span_ns), make)
 
     def session_prices(self, symbol: str, date: dt.date, now_ns: int) -> Mapping[str, float] | None:
         """The session of `date` so far; see `massive_lab.sandbox.api.MarketData`."""
@@ -378,11 +381,9 @@ class Market:
         if day is None:
             return None
         option = symbol.startswith("O:")
-        if symbol in INDICES:
-            bar = self._index_days(symbol, midnight, midnight + 1, now_ns)
-        else:
-            bar = self.day_bar(symbol, day, now_ns)
-        out = {"previous_close": self.options.close_before(symbol, date) if option else self.previous_close(symbol, date)}
+        bar = self._day_bars(symbol, midnight, midnight + 1, now_ns)
+        before = self.options.close_before(symbol, date) if option else self.previous_close(symbol, date)
+        out = {"previous_close": before}
         if symbol in STOCKS:
             tape = self.tape(symbol, day)
             seen = tape.order[tape.sip_ns[tape.order] <= now_ns]

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from massive_lab.sandbox.market.bars import Bars
 from massive_lab.sandbox.market.cache import ByteCache
 from massive_lab.sandbox.market.daily import DailySeries
 from massive_lab.sandbox.market.instruments import OPTION_UNDERLYINGS
@@ -36,8 +35,6 @@ class _Host(Paths, Protocol):
     """The market, as far as options need it."""
 
     def series(self, symbol: str) -> DailySeries: ...
-
-    def day_bar(self, symbol: str, day: Session, now_ns: int) -> Bars: ...
 
 
 class OptionBook:
@@ -147,8 +144,8 @@ class OptionBook:
             assert isinstance(option, OptionSymbol)
             spec = self._single(option)
             expected, step = self.model.liquidity(spec, day)
-            n = int(self.model.counts(spec, day, expected)[0])
-            return make_option_tape(self._market.seed, symbol, self.model, spec, day, step, n)
+            counts = self.model.counts(spec, day, expected)
+            return make_option_tape(self.model, spec, day, step, counts)
 
         return self._tapes.get((symbol, day.date), make)
 
@@ -282,8 +279,6 @@ class OptionBook:
         earlier, step = self.model.liquidity(spec, before)
         last = self.model.touch(spec, before, step, np.full(n, before.close_ns, dtype=np.int64))
         previous = np.round((last.bid + last.ask) / 2, 4)
-        old = self.model.counts(spec, before, earlier)
-        new = self.model.counts(spec, day, expected)
         listed = np.array([self._is_old(ticker, before.date) for ticker in tickers])
         previous[~listed] = np.nan
         if now_ns < day.open_ns:
@@ -291,30 +286,50 @@ class OptionBook:
                 out[name][~listed] = np.nan
             for name in ("bid_exchange", "ask_exchange", "quote_ns"):
                 out[name][~listed] = -1
-        for i in np.flatnonzero((old > 0) & listed).tolist():
-            tape = self.tape(tickers[i], before)
-            previous[i] = tape.price[-1]
-            _last_trade(out, i, tape, len(tape.price) - 1)
-        for i in np.flatnonzero(new > 0).tolist() if now_ns >= day.open_ns else ():
-            tape = self.tape(tickers[i], day)
-            seen = int(np.searchsorted(tape.sip_ns, now_ns, side="right"))
-            if seen:
-                _last_trade(out, i, tape, seen - 1)
-                bar = self._market.day_bar(tickers[i], day, now_ns)
-                out["day_open"][i], out["day_close"][i] = bar.open[0], bar.close[0]
-                out["day_high"][i], out["day_low"][i] = bar.high[0], bar.low[0]
-                out["day_volume"][i], out["day_vwap"][i] = bar.volume[0], bar.vwap[0]
+        tape = self._page(tickers, spec, before, step, np.where(listed, self.model.counts(spec, before, earlier), 0))
+        traded = np.flatnonzero(np.diff(tape.first))
+        last_row = tape.first[traded + 1] - 1
+        previous[traded] = tape.price[last_row]
+        _last_trades(out, traded, tape, last_row)
         out["previous_close"] = previous
+        if now_ns < day.open_ns:
+            return
+        _, step = self.model.liquidity(spec, day)
+        tape = self._page(tickers, spec, day, step, self.model.counts(spec, day, expected))
+        seen = tape.seen(now_ns)
+        traded = np.flatnonzero(seen)
+        if not len(traded):
+            return
+        first, last_row = tape.first[traded], tape.first[traded] + seen[traded] - 1
+        _last_trades(out, traded, tape, last_row)
+        rows = np.flatnonzero(tape.sip_ns <= now_ns)
+        starts = np.concatenate([[0], np.cumsum(seen[traded])[:-1]])
+        price, size = tape.price[rows], tape.size[rows]
+        out["day_open"][traded], out["day_close"][traded] = tape.price[first], tape.price[last_row]
+        out["day_high"][traded] = np.maximum.reduceat(price, starts)
+        out["day_low"][traded] = np.minimum.reduceat(price, starts)
+        volume = np.add.reduceat(size, starts)
+        out["day_volume"][traded] = volume
+        vwap = np.round(np.add.reduceat(price * size, starts) / volume, 4)
+        out["day_vwap"][traded] = np.clip(vwap, out["day_low"][traded], out["day_high"][traded])
+
+    def _page(
+        self, tickers: Sequence[str], spec: Specs, day: Session, step_ns: Ints, counts: Ints
+    ) -> OptionTape:
+        """Trades of a page of the chain through a session."""
+        return self._tapes.get(
+            (tuple(tickers), day.date), lambda: make_option_tape(self.model, spec, day, step_ns, counts)
+        )
 
     def _is_old(self, ticker: str, date: dt.date) -> bool:
         option = parse_symbol(ticker)
         return isinstance(option, OptionSymbol) and self.listed(option, date)
 
 
-def _last_trade(out: dict[str, npt.NDArray[Any]], i: int, tape: OptionTape, row: int) -> None:
-    out["trade_price"][i], out["trade_size"][i] = tape.price[row], tape.size[row]
-    out["trade_exchange"][i], out["trade_condition"][i] = tape.exchange[row], tape.condition[row]
-    out["trade_ns"][i] = tape.sip_ns[row]
+def _last_trades(out: dict[str, npt.NDArray[Any]], which: Ints, tape: OptionTape, rows: Ints) -> None:
+    out["trade_price"][which], out["trade_size"][which] = tape.price[rows], tape.size[rows]
+    out["trade_exchange"][which], out["trade_condition"][which] = tape.exchange[rows], tape.condition[rows]
+    out["trade_ns"][which] = tape.sip_ns[rows]
 
 
 _CHAIN: dict[str, str] = {

@@ -21,7 +21,7 @@ from massive_lab.sandbox.market.path import DayPath
 from massive_lab.sandbox.market.rng import Bools, Floats, Ints, mix64, uniforms
 from massive_lab.schema.session import Session, new_york_ns, session
 
-__all__ = ["Model", "Paths", "Specs", "State", "Touch", "specs"]
+__all__ = ["EXCHANGES", "Model", "Paths", "Specs", "State", "Touch", "rows_of", "specs"]
 
 _YEAR_NS = 365 * 86400 * 10**9
 _SECOND = 1_000_000_000
@@ -49,6 +49,11 @@ class Specs:
     is_call: Bools
     expiry_ns: Ints
     key: npt.NDArray[np.uint64]
+
+
+def rows_of(spec: Specs, rows: Ints) -> Specs:
+    """Some of the contracts, repeats allowed."""
+    return Specs(spec.underlying, spec.strike[rows], spec.is_call[rows], spec.expiry_ns[rows], spec.key[rows])
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class Model:
 
     def __init__(self, market: Paths) -> None:
         self._market = market
+        self.seed = market.seed
         self._surfaces = {symbol: _surface(symbol) for symbol in OPTION_UNDERLYINGS}
 
     def _level(self, underlying: str, vix: Floats) -> Floats:
@@ -154,20 +160,20 @@ class Model:
 
     def counts(self, spec: Specs, day: Session, expected: Floats) -> Ints:
         """Trades of a session: geometric around what is expected, so many contracts have none."""
-        u = uniforms(spec.key, self._market.seed, day.date, "count")
+        u = uniforms(spec.key, self.seed, day.date, "count")
         trading = spec.expiry_ns > day.open_ns
         return np.where(trading, np.floor(-expected * np.log(u)), 0).astype(np.int64)
 
     def open_interest(self, spec: Specs, day: Session) -> Ints:
         """Contracts open at the end of the session before."""
         expected, _ = self.liquidity(spec, day)
-        own = uniforms(spec.key, self._market.seed, "interest")
-        today = uniforms(spec.key, self._market.seed, day.date, "interest")
+        own = uniforms(spec.key, self.seed, "interest")
+        today = uniforms(spec.key, self.seed, day.date, "interest")
         return np.floor(expected * 55 * (own**2 * 3 + 0.02) * (0.95 + 0.1 * today)).astype(np.int64)
 
     def touch(self, spec: Specs, day: Session, step_ns: Ints, ts_ns: Ints) -> Touch:
         """The quote in force at instants; `spec`, `step_ns` and `ts_ns` broadcast."""
-        seed = self._market.seed
+        seed = self.seed
         last = day.close_ns - 1
         phase = (uniforms(spec.key, seed, "phase") * step_ns).astype(np.int64)
         grid = (np.minimum(ts_ns, last) - day.open_ns - phase) // step_ns
@@ -179,24 +185,33 @@ class Model:
         half = np.maximum(tick * 0.5, state.value * wide + 0.0002 * state.spot * (step_ns > 6 * _SECOND))
         bid = np.floor((state.value - half) / tick + 1e-9) * tick
         ask = np.ceil((state.value + half) / tick - 1e-9) * tick
-        bid = np.round(np.maximum(bid, 0.0), 2)
-        ask = np.round(np.maximum(ask, bid + tick), 2)
+        bid = _cents(np.maximum(bid, 0.0))
+        ask = _cents(np.maximum(ask, bid + tick))
         word = mix64(np.broadcast_to(spec.key, grid.shape), seed) ^ np.maximum(grid, 0).astype(np.uint64)
         draw = mix64(word, 0x5DEECE66D)
-        n = np.uint64(len(EXCHANGES))
-        bid_size = 1 + (draw % np.uint64(97)) + (draw >> np.uint64(40)) % np.uint64(3) * np.uint64(60)
-        ask_size = 1 + ((draw >> np.uint64(16)) % np.uint64(97)) + (draw >> np.uint64(48)) % np.uint64(3) * np.uint64(60)
+        lots = np.floor(1 + 96 * _bits(draw, 0) + 180 * _bits(draw, 40) ** 4)
+        bid_size, ask_size = lots, np.floor(1 + 96 * _bits(draw, 16) + 180 * _bits(draw, 48) ** 4)
         return Touch(
             grid,
             at,
             bid,
             ask,
-            np.where(bid > 0, bid_size.astype(np.float64), 0.0),
-            ask_size.astype(np.float64),
-            EXCHANGES[((draw >> np.uint64(24)) % n).astype(np.int64)],
-            EXCHANGES[((draw >> np.uint64(32)) % n).astype(np.int64)],
+            np.where(bid > 0, bid_size, 0.0),
+            ask_size,
+            EXCHANGES[(_bits(draw, 24) * len(EXCHANGES)).astype(np.int64)],
+            EXCHANGES[(_bits(draw, 32) * len(EXCHANGES)).astype(np.int64)],
             state,
         )
+
+
+def _cents(prices: Floats) -> Floats:
+    out: Floats = np.round(prices, 2)
+    return out
+
+
+def _bits(word: npt.NDArray[np.uint64], shift: int) -> Floats:
+    """16 bits of a word as a number in [0, 1)."""
+    return np.asarray(((word >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.float64) / 65536.0)
 
 
 def _tick(underlying: str, value: Floats) -> Floats:

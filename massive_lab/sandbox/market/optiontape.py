@@ -1,4 +1,8 @@
-"""One session of trades of one option contract."""
+"""Trades of option contracts through one session, for one contract or a page of the chain at once.
+
+Every number is hashed from the contract, the date and the count of the order, so a contract's trades are the same in
+whatever company they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from massive_lab.sandbox.market.optionmodel import EXCHANGES, Model, Specs
-from massive_lab.sandbox.market.rng import Floats, Ints, generator
-from massive_lab.sandbox.market.tape import print_times
+from massive_lab.sandbox.market.optionmodel import EXCHANGES, Model, Specs, rows_of
+from massive_lab.sandbox.market.rng import Bools, Floats, Ints, mix64, uniforms
 from massive_lab.schema.session import Session
 
 __all__ = ["OptionTape", "make_option_tape"]
 
 _AUTO, _SWEEP, _CROSS, _AUCTION, _MULTI = 209, 219, 229, 227, 232
+_APART = 10**14  # ns: more than any session lasts
 
 
 @dataclass(frozen=True)
 class OptionTape:
-    """Trades ascending by SIP time, each at or inside the touch in force."""
+    """Trades ascending by contract and SIP time, each at or inside the touch in force.
 
+    Those of contract ``i`` are the rows ``first[i]`` to ``first[i + 1]``.
+    """
+
+    first: Ints
     sip_ns: Ints
     price: Floats
     size: Floats
@@ -32,7 +40,12 @@ class OptionTape:
 
     @property
     def nbytes(self) -> int:
-        return 48 * len(self.sip_ns) + 300
+        return 48 * len(self.sip_ns) + 8 * len(self.first) + 400
+
+    def seen(self, now_ns: int) -> Ints:
+        """For each contract, the trades published by an instant."""
+        published = np.concatenate([[0], np.cumsum(self.sip_ns <= now_ns)])
+        return np.asarray(np.diff(published[self.first]))
 
     def columns(self, lo: int, hi: int) -> Mapping[str, npt.NDArray[Any]]:
         """The columns of `MarketData.trades` for a stretch of rows."""
@@ -60,56 +73,87 @@ class OptionTape:
         }
 
 
-def make_option_tape(
-    seed: int, ticker: str, model: Model, spec: Specs, day: Session, step_ns: Ints, n: int
-) -> OptionTape:
-    """Generate a session of `n` orders; a sweep is one order and several prints.
+def _within(counts: Ints) -> Ints:
+    """0, 1, 2 ... anew for each group of a size."""
+    return np.asarray(np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts))
+
+
+def _shape(u: Floats) -> Floats:
+    """Uniform numbers to times of day: more at the open and the close than at noon."""
+    grid = np.linspace(0, 1, 66)
+    middle = (grid[1:] + grid[:-1]) / 2
+    intensity = 0.55 + 1.7 * np.exp(-middle * 14) + 1.6 * np.exp((middle - 1) * 16) + 0.35 * (2 * middle - 1) ** 2
+    mass = np.concatenate([[0.0], np.cumsum(intensity)])
+    return np.asarray(np.interp(u, mass / mass[-1], grid))
+
+
+def _put(model: Model, spec: Specs, day: Session, counts: Ints) -> tuple[Ints, Ints, npt.NDArray[np.uint64], Ints]:
+    """Orders sorted by contract and time: contract, time, word and count within the contract."""
+    contract = np.repeat(np.arange(len(counts)), counts)
+    word = mix64(spec.key[contract], model.seed) + _within(counts).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    u = _shape(uniforms(word, model.seed, day.date, "time"))
+    start, end = day.open_ns + 60_000_000_000, day.close_ns - 20_000_000
+    times = start + (u * (end - start)).astype(np.int64)
+    order = np.lexsort((times, contract))
+    return contract[order], times[order], word[order], _within(counts)
+
+
+def make_option_tape(model: Model, spec: Specs, day: Session, step_ns: Ints, counts: Ints) -> OptionTape:
+    """Generate a session with so many orders for each contract; a sweep is one order and several prints.
 
     A sweep takes one side on several exchanges within a few milliseconds, and a block is one large print. Both stay within
     the quote they hit.
     """
-    if not n:
-        none = np.empty(0, dtype=np.int64)
-        return OptionTape(none, np.empty(0), np.empty(0), none, none, none)
-    rng = generator(seed, ticker, day.date, "tape")
-    step = int(step_ns[0])
-    first = min(day.open_ns + step, day.close_ns - 2)
-    times = print_times(rng, n, first, day.close_ns - 20_000_000, shape="regular")
-    quote = model.touch(spec, day, step_ns, times)
+    seed, date = model.seed, day.date
+    contract, times, word, _ = _put(model, spec, day, counts)
+    n = len(times)
+
+    def draw(purpose: str) -> Floats:
+        return uniforms(word, seed, date, purpose)
+
+    quote = model.touch(rows_of(spec, contract), day, step_ns[contract], times)
     # Buyers of calls and sellers of puts are the same people: one lean for the day and contract.
-    lean = rng.uniform(0.38, 0.62)
-    u = rng.random(n)
+    lean = 0.38 + 0.24 * uniforms(spec.key, seed, date, "lean")[contract]
+    u, kind = draw("side"), draw("kind")
     tick = np.where(quote.ask - quote.bid > 0.099, 0.05, 0.01)
     middle = np.round(np.floor((quote.bid + quote.ask) / 2 / tick + 1e-9) * tick, 2)
     middle = np.clip(middle, quote.bid, quote.ask)
     price = np.where(u < lean * 0.86, quote.ask, np.where(u < 0.86, quote.bid, middle))
-    price = np.where(price <= 0, quote.ask, price)
-    size = np.minimum(rng.geometric(0.28, n), 60).astype(np.float64)
-    kind = rng.random(n)
-    condition = np.select([kind < 0.64, kind < 0.76, kind < 0.86, kind < 0.93], [_AUTO, _AUCTION, _MULTI, _CROSS], _SWEEP)
-    block = rng.random(n) < 0.006
-    size[block] = np.round(rng.uniform(200, 2500, int(block.sum())), -1)
+    size = np.minimum(np.floor(np.log(draw("size")) / np.log(0.72)) + 1, 60.0)
+    bins = np.searchsorted([0.64, 0.76, 0.86, 0.93], kind, side="right")
+    condition = np.array([_AUTO, _AUCTION, _MULTI, _CROSS, _SWEEP], dtype=np.int64)[bins]
+    large = draw("block")
+    block: Bools = large < 0.006
+    size = np.where(block, np.round(200 + 380_000 * large, -1), size)
     condition[block] = _CROSS
-    legs = np.where(condition == _SWEEP, rng.integers(3, 7, n), 1)
+    swept = condition == _SWEEP
     # A sweep takes a side, never the middle.
-    swept = legs > 1
-    price = np.where(swept, np.where((u < 0.5) | (quote.bid <= 0), quote.ask, quote.bid), price)
+    price = np.where(swept, np.where(u < 0.5, quote.ask, quote.bid), price)
+    price = np.where(price <= 0, quote.ask, price)
 
+    pick = draw("legs")
+    legs = np.where(swept, 3 + (pick * 4).astype(np.int64), 1)
     source = np.repeat(np.arange(n), legs)
-    leg = np.arange(len(source)) - np.repeat(np.cumsum(legs) - legs, legs)
-    sip = times[source] + leg * rng.integers(150_000, 900_000, len(source))
-    sip = np.minimum(sip, quote.quote_ns[source] + step - 1000 + leg)
-    order = np.argsort(sip, kind="stable")
-    steps = np.arange(len(source))
-    sip = np.maximum.accumulate(sip[order] - steps) + steps
-    source, leg = source[order], leg[order]
-    start = rng.integers(0, len(EXCHANGES), n)[source]
-    sizes = np.where(swept[source], np.maximum(1, np.round(size[source] * rng.uniform(1, 8, len(source)))), size[source])
+    leg = _within(legs)
+    leg_word = word[source] + leg.astype(np.uint64)
+    gaps = 150_000 + (uniforms(leg_word, seed, date, "gap") * 750_000).astype(np.int64)
+    sip = np.minimum(times[source] + leg * gaps, quote.quote_ns[source] + step_ns[contract[source]] - 1000 + leg)
+    apart = (sip - day.open_ns) + contract[source] * _APART
+    order = np.argsort(apart, kind="stable")
+    steps = np.arange(len(order))
+    apart = np.maximum.accumulate(apart[order] - steps) + steps
+    source, leg, leg_word = source[order], leg[order], leg_word[order]
+    owner = contract[source]
+    share = np.maximum(1.0, np.round(size[source] * (1 + 7 * uniforms(leg_word, seed, date, "share"))))
+    first = np.searchsorted(owner, np.arange(len(counts) + 1))
+    serial = np.cumsum(1 + (uniforms(leg_word, seed, date, "serial") * 199).astype(np.int64))
+    before = np.concatenate([[0], serial])[first[:-1]]
     return OptionTape(
-        sip,
+        first.astype(np.int64),
+        apart - owner * _APART + day.open_ns,
         price[source],
-        sizes,
-        EXCHANGES[(start + leg * 3) % len(EXCHANGES)],
-        condition[source].astype(np.int64),
-        np.cumsum(rng.integers(1, 200, len(source))) + 10_000,
+        np.where(swept[source], share, size[source]),
+        EXCHANGES[((pick[source] * 997).astype(np.int64) + leg * 3) % len(EXCHANGES)],
+        condition[source],
+        serial - before[owner] + 10_000,
     )

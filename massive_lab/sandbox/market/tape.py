@@ -81,7 +81,8 @@ def print_times(rng: np.random.Generator, n: int, start: int, end: int, *, shape
         intensity = 0.2 + 2.5 * np.exp(-middle * 9)
     mass = np.concatenate([[0.0], np.cumsum(intensity)])
     at = np.interp(u, mass / mass[-1], grid)
-    return start + (at * (end - start - 1)).astype(np.int64)
+    times: Ints = start + (at * (end - start - 1)).astype(np.int64)
+    return times
 
 
 def make_tape(
