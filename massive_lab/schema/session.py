@@ -18,7 +18,18 @@ from massive_lab.errors import InvalidRequest
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
 
-__all__ = ["NEW_YORK", "Phase", "Session", "new_york_ns", "phase_at", "session", "sessions", "trading_date"]
+__all__ = [
+    "NEW_YORK",
+    "Closure",
+    "Phase",
+    "Session",
+    "closures",
+    "new_york_ns",
+    "phase_at",
+    "session",
+    "sessions",
+    "trading_date",
+]
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -128,6 +139,49 @@ def phase_at(ts_ns: int) -> Phase:
     if ts_ns < today.open_ns:
         return "early"
     return "regular" if ts_ns < today.close_ns else "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A day on which the exchange is closed, or closes early: then with its bounds in UTC nanoseconds."""
+
+    date: dt.date
+    name: str
+    open_ns: int | None = None
+    close_ns: int | None = None
+
+
+@lru_cache(maxsize=256)
+def closures(start: dt.date, end: dt.date) -> tuple[Closure, ...]:
+    """Holidays and half days in ``[start, end)``, ascending; cut where the calendar ends.
+
+    Examples
+    --------
+    >>> [(c.date.isoformat(), c.name, c.close_ns is None) for c in closures(dt.date(2025, 11, 27), dt.date(2025, 12, 26))]
+    [('2025-11-27', 'Thanksgiving', True), ('2025-11-28', 'Day after Thanksgiving', False),
+     ('2025-12-24', 'Christmas Eve', False), ('2025-12-25', 'Christmas', True)]
+    """
+    calendar = _calendar()
+    start = max(start, calendar.first_session.date())
+    end = min(end, calendar.last_session.date() + dt.timedelta(days=1))
+    if end <= start:
+        return ()
+    first, last = start.isoformat(), (end - dt.timedelta(days=1)).isoformat()
+    named = calendar.regular_holidays.holidays(first, last, return_name=True)
+    found = {stamp.date(): Closure(stamp.date(), str(name)) for stamp, name in named.items()}
+    for stamp in calendar.adhoc_holidays:
+        if start <= stamp.date() < end:
+            found.setdefault(stamp.date(), Closure(stamp.date(), "Special closure"))
+    for date in sessions(start, end):
+        day = session(date)
+        if day is not None and day.is_half_day:
+            found[date] = Closure(date, _half_day_name(date), day.open_ns, day.close_ns)
+    return tuple(found[date] for date in sorted(found))
+
+
+def _half_day_name(date: dt.date) -> str:
+    names = {7: "Day before Independence Day", 11: "Day after Thanksgiving", 12: "Christmas Eve"}
+    return names.get(date.month, "Early close")
 
 
 def _date(date: object) -> dt.date:

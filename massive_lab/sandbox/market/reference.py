@@ -28,6 +28,7 @@ _STOCK_ROWS = """
 4  | TRF      | FINRA NYSE TRF                            |      | FINR | D |
 5  | SIP      | Unlisted Trading Privileges               |      | XNAS | E | UTP
 6  | TRF      | FINRA Nasdaq TRF Carteret                 |      | FINR | D |
+7  | exchange | NYSE Chicago, Inc.                        | XCHI | XNYS | M | CHX
 8  | exchange | Cboe EDGA                                 | EDGA | XCBO | J |
 9  | exchange | Cboe EDGX                                 | EDGX | XCBO | K |
 10 | exchange | New York Stock Exchange                   | XNYS | XNYS | N |
@@ -36,6 +37,7 @@ _STOCK_ROWS = """
 13 | SIP      | Consolidated Tape Association             |      | XNYS | S | CTA
 14 | exchange | Long-Term Stock Exchange                  | LTSE | LTSE | L |
 15 | exchange | Investors Exchange                        | IEXG | IEXG | V |
+16 | exchange | Cboe Stock Exchange                       | CBSX | XCBO | W | CBSX
 17 | exchange | Nasdaq Philadelphia Exchange LLC          | XPHL | XNAS | X |
 18 | exchange | Cboe BYX                                  | BATY | XCBO | Y |
 19 | exchange | Cboe BZX                                  | BATS | XCBO | Z |
