@@ -79,7 +79,6 @@ def test_a_name_loads_what_it_needs_and_not_the_rest() -> None:
     new = loaded_by("import massive_lab; massive_lab.ema")
     assert "polars" in new
     assert {name.partition(".")[0] for name in new} & {
-        "pandas",
         "aiohttp",
         "websockets",
         "httpx2",
