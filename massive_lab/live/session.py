@@ -69,6 +69,7 @@ class _Core(Listener):
         self.leases: dict[Cluster, Lease] = {}
         self.failures: dict[Topic, MassiveLabError] = {}
         self.is_closed = False
+        self.broken: Exception | None = None
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
@@ -82,6 +83,15 @@ class _Core(Listener):
         self._mailboxes: dict[Mailbox, list[HubReader]] = {}
 
     async def start(self) -> None:
+        try:
+            await self._open_all()
+        except Exception as error:
+            # Whoever waits is told at once; the runner logs it too.
+            self.broken = error
+            self._settled.set()
+            raise
+
+    async def _open_all(self) -> None:
         async with self._life:
             for cluster in dict.fromkeys(topic.cluster for topic in self.topics):
                 if self.is_closed:
@@ -121,6 +131,8 @@ class _Core(Listener):
 
     async def wait(self) -> None:
         await self._settled.wait()
+        if self.broken is not None:
+            raise self.broken
         for error in list(self.failures.values()):
             # A refused key or plan is clearer than its effect on one topic.
             raise error.__cause__ if isinstance(error.__cause__, TransportError) else error
