@@ -396,7 +396,7 @@ class Lab(Core, Generic[F]):
 
         Examples
         --------
-        >>> lab.contracts("AAPL", strike=(160, 170)).columns[0]
+        >>> lab.contracts("AAPL", strike=(110, 120)).columns[0]
         'contract'
         """
         return self._do(
