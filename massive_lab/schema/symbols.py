@@ -39,6 +39,8 @@ _INDEX_ROOTS = {
     "RUTW": "I:RUT",
     "DJX": "I:DJX",
 }
+# An OCC root has no dot, so a share class is run into the name.
+_CLASS_ROOTS = {"BRKB": "BRK.B", "BFB": "BF.B"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class OptionSymbol(Symbol):
         For an adjusted contract the digit is dropped: ``SOXS1`` is written on what became of ``SOXS``.
         """
         root = self.root.rstrip("0123456789") or self.root
-        return _INDEX_ROOTS.get(root, root)
+        return _INDEX_ROOTS.get(root) or _CLASS_ROOTS.get(root, root)
 
     @classmethod
     def build(cls, root: str, expiration: dt.date, option_type: OptionType, strike: float) -> OptionSymbol:
