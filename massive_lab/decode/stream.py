@@ -110,7 +110,7 @@ class StreamDecoder:
             try:
                 messages.append(self._one.decode(raw))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                self._set_aside(raw, error)
+                self._set_aside(raw, self._event_type(raw), error)
         return messages
 
     def _leniently(self, data: bytes) -> list[Message]:
@@ -127,18 +127,21 @@ class StreamDecoder:
             try:
                 messages.append(msgspec.convert(item, Wire))
             except (msgspec.MsgspecError, RecursionError) as error:
-                self._set_aside(repr(item).encode(), error)
+                ev = item.get("ev") if isinstance(item, dict) else None
+                self._set_aside(repr(item).encode(), ev if isinstance(ev, str) else None, error)
         return messages
 
     def _lost(self, data: bytes, reason: str) -> list[Message]:
         self._faults.append(Fault(reason, data[: 4 * _EXCERPT].decode("utf-8", "replace")[:_EXCERPT]))
         return []
 
-    def _set_aside(self, raw: bytes, error: Exception) -> None:
+    def _event_type(self, raw: bytes) -> str | None:
         try:
-            ev = self._head.decode(raw).ev
+            return self._head.decode(raw).ev
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            ev = None
+            return None
+
+    def _set_aside(self, raw: bytes, ev: str | None, error: Exception) -> None:
         if ev is not None and ev not in WIRE_TAGS:
             # Bounded: a hostile peer must not grow this table without end.
             ev = ev if len(ev) <= 16 and (ev in self.unknown or len(self.unknown) < 64) else "(other)"

@@ -121,7 +121,8 @@ class RollingTable:
             waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        fresh: Any = waiting[-self._max_rows :]
+        # Bars replace each other, so how many rows these make is known only after that.
+        fresh: Any = waiting if self.kind == "bars" else waiting[-self._max_rows :]
         self._pieces.append(to_frame(self.kind, fresh))
         if self.kind == "bars":
             self._pieces = [_newest_bars(pl.concat(self._pieces))]
