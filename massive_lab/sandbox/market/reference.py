@@ -58,6 +58,7 @@ _OPTION_ROWS = """
 314 | SIP      | Options Price Reporting Authority         |      | OPRA | O | OPRA
 315 | exchange | MIAX Pearl Options                        | MPRL | MIHI | P |
 316 | exchange | Nasdaq Options Market                     | XNDQ | XNAS | Q |
+318 | exchange | MIAX Sapphire                             | SPHR | MIHI | S |
 319 | exchange | Nasdaq BX Options                         | XBXO | XNAS | T |
 320 | exchange | MEMX Options                              | MXOP | MEMX | U |
 322 | exchange | Cboe C2 Options                           | C2OX | XCBO | W |

@@ -18,22 +18,22 @@ from massive_lab.sandbox.rest.envelope import (
     not_entitled,
     not_found,
     ok,
-    wrong_timeframe,
 )
 from massive_lab.sandbox.rest.paging import next_url
-from massive_lab.sandbox.rest.params import DAY, choice, day_end_ns, day_of, flag, integer, limit, span_of
+from massive_lab.sandbox.rest.params import choice, day_end_ns, day_of, flag, integer, limit, span_of
+from massive_lab.sandbox.rest.prices import given, previous_session
 from massive_lab.sandbox.rest.reading import read_bars, sliced
 from massive_lab.sandbox.rest.windows import TIMESPANS, Grid, fold
 from massive_lab.schema.plans import MAX_AGGREGATES_LIMIT
-from massive_lab.schema.session import new_york_ns, session, sessions, trading_date
+from massive_lab.schema.session import new_york_ns, session, trading_date
 
-__all__ = ["aggs_grouped", "aggs_prev", "aggs_range", "bar_rows", "last_session", "open_close", "stamps_ms", "volumes"]
+__all__ = ["aggs_grouped", "aggs_prev", "aggs_range", "bar_rows", "open_close", "stamps_ms", "volumes"]
 
 _MS = 1_000_000
 _CHICAGO_NS = 3_600_000_000_000
 """Chicago's midnight is an hour after New York's, on days of a time change too."""
 _DEFAULT_LIMIT = 5_000
-_SCIENTIFIC = 1e7
+_SCIENTIFIC = 1e6
 """Volumes from here on are now and then written with an exponent."""
 
 
@@ -88,7 +88,7 @@ def volumes(values: npt.NDArray[np.float64]) -> list[Any]:
 
 def _mixed(values: npt.NDArray[np.float64], whole: npt.NDArray[np.bool_]) -> list[Any]:
     pairs = zip(values.tolist(), whole.tolist(), strict=True)
-    return [UNSET if v != v else int(v) if w else v for v, w in pairs]  # noqa: PLR0124  NaN: no volume
+    return [int(v) if w else v if given(v) else UNSET for v, w in pairs]
 
 
 def _exponent(value: float) -> str:
@@ -146,7 +146,7 @@ def aggs_range(ask: Ask) -> RestAnswer:
     start_ns, end_ns, cutoff = clip(plan, start_ns, end_ns, ask.now_ns)
 
     # Base bars of the first window that earlier pages have read without reaching its end.
-    carried = integer(ask.position.get("ap") or "0", "cursor")
+    carried = max(0, integer(ask.position.get("ap") or "0", "cursor"))
     wanted = carried + size
     read = read_bars(ask.market, symbol, grid.base, start_ns, end_ns, cutoff, wanted + 1, descending=descending)
     bars, more, n_base = _whole_windows(read, grid, wanted, descending)
@@ -224,11 +224,6 @@ def _continue(
     return next_url(ask, params, path)
 
 
-def last_session(before: dt.date) -> dt.date:
-    """The last trading date before a date."""
-    return sessions(before - 11 * DAY, before)[-1]
-
-
 def aggs_prev(ask: Ask) -> RestAnswer:
     """The bar of the last session before today; stamped at that session's end."""
     symbol = ask.parts["symbol"]
@@ -237,7 +232,7 @@ def aggs_prev(ask: Ask) -> RestAnswer:
     require_index(plan, symbol)
     adjusted = flag(ask.query, "adjusted", True)
     cutoff = cutoff_ns(plan, ask.now_ns)
-    date = last_session(trading_date(cutoff))
+    date = previous_session(trading_date(cutoff))
     rows = _day_row(ask, symbol, date, cutoff)
     return ok(
         ask,
@@ -298,8 +293,6 @@ def open_close(ask: Ask) -> RestAnswer:
     flag(ask.query, "adjusted", True)
     require_index(plan, symbol)
     _, _, cutoff = clip(plan, new_york_ns(date), day_end_ns(date), ask.now_ns)
-    if plan.delay_s is None and date >= trading_date(ask.now_ns):
-        raise wrong_timeframe()
     prices = None
     if ask.market.knows(symbol, cutoff) and _has_session(date, cutoff):
         prices = ask.market.session_prices(symbol, date, cutoff)
@@ -316,6 +309,6 @@ def open_close(ask: Ask) -> RestAnswer:
         low=prices["low"],
         close=prices["close"],
         volume=None if is_index else volumes(np.array([prices["volume"]]))[0],
-        preMarket=None if is_index or early != early else early,  # noqa: PLR0124  NaN: no such print
-        afterHours=None if is_index or late != late else late,  # noqa: PLR0124  NaN: no such print
+        preMarket=None if is_index or not given(early) else early,
+        afterHours=None if is_index or not given(late) else late,
     )

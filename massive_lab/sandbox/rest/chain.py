@@ -15,7 +15,7 @@ from massive_lab.sandbox.rest.envelope import Ask, asset_class_of, not_found, ok
 from massive_lab.sandbox.rest.listing import Contract, find_contracts, listed, read_filters, reader_of, sorted_by
 from massive_lab.sandbox.rest.paging import page_of
 from massive_lab.sandbox.rest.params import choice, limit
-from massive_lab.sandbox.rest.prices import last_price, snapshot_day
+from massive_lab.sandbox.rest.prices import given, last_price, snapshot_day
 from massive_lab.sandbox.rest.ticks import decimal, number
 from massive_lab.schema.plans import MAX_CHAIN_LIMIT, Plan
 from massive_lab.schema.session import new_york_ns, trading_date
@@ -112,58 +112,56 @@ def _row(contract: Contract, s: dict[str, Any], on: Underlying, plan: Plan, day_
         "strike_price": number(contract.strike),
         "ticker": contract.ticker,
     }
-    greeks = {name: round(s[name], 8) for name in ("delta", "gamma", "theta", "vega") if _is(s[name])}
+    greeks = {name: round(s[name], 8) for name in ("delta", "gamma", "theta", "vega") if given(s[name])}
     if greeks:
         row["greeks"] = greeks
-    if _is(s["iv"]):
+    if given(s["iv"]):
         row["implied_volatility"] = round(s["iv"], 8)
+    if plan.tier == "business" and paid is not None:
+        row |= {"fmv": round(paid, 4), "fmv_last_updated": max(int(s["quote_ns"]), int(s["trade_ns"]), day_ns)}
     if quote is not None:
         row["last_quote"] = quote
     if trade is not None:
         row["last_trade"] = trade
-    row["open_interest"] = number(max(0.0, s["open_interest"])) if _is(s["open_interest"]) else 0
+    row["open_interest"] = number(max(0.0, s["open_interest"])) if given(s["open_interest"]) else 0
     row["underlying_asset"] = on.fields(break_even)
     return row
-
-
-def _is(value: float) -> bool:
-    return value == value  # noqa: PLR0124  NaN: there is none
 
 
 def _premium(s: dict[str, Any]) -> float | None:
     """What the contract costs: the middle of the market, else its last trade, else its last close."""
     bid, ask = s["bid_price"], s["ask_price"]
-    if _is(bid) and _is(ask) and ask > 0:
+    if given(bid) and given(ask) and ask > 0:
         return float(bid + ask) / 2
     for name in ("trade_price", "day_close", "previous_close"):
-        if _is(s[name]) and s[name] > 0:
+        if given(s[name]) and s[name] > 0:
             return float(s[name])
     return None
 
 
 def _day(s: dict[str, Any], day_ns: int) -> dict[str, Any]:
-    if not _is(s["day_close"]):
+    if not given(s["day_close"]):
         return {}
     day: dict[str, Any] = {"close": s["day_close"], "high": s["day_high"], "last_updated": day_ns}
     day |= {"low": s["day_low"], "open": s["day_open"]}
     previous = s["previous_close"]
-    if _is(previous) and previous > 0:
+    if given(previous) and previous > 0:
         change = s["day_close"] - previous
         day |= {
             "change": round(change, 4),
             "change_percent": round(change / previous * 100, 4),
             "previous_close": previous,
         }
-    if _is(s["day_volume"]):
+    if given(s["day_volume"]):
         day["volume"] = volumes(np.array([s["day_volume"]]))[0]
-    if _is(s["day_vwap"]):
+    if given(s["day_vwap"]):
         day["vwap"] = round(s["day_vwap"], 4)
     return day
 
 
 def _quote(s: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    bid = s["bid_price"] if _is(s["bid_price"]) else 0.0
-    ask = s["ask_price"] if _is(s["ask_price"]) else 0.0
+    bid = s["bid_price"] if given(s["bid_price"]) else 0.0
+    ask = s["ask_price"] if given(s["ask_price"]) else 0.0
     quote: dict[str, Any] = {
         "ask": ask,
         "ask_size": number(s["ask_size"]) if ask > 0 else 0,

@@ -169,11 +169,11 @@ def _indicator(ask: Ask, spec: _Spec) -> RestAnswer:
     bars: Columns | None = None
     following = None
     stamps = np.empty(0, dtype=np.int64)
-    span = (max(0, first_ns), max(0, last_ns))
+    span = (max(0, first_ns), max(0, min(last_ns, ask.now_ns)))
     if first_ns <= last_ns:
-        start_ns, end_ns, cutoff = clip(plan, grid.floor(max(first_ns, -_FAR // 4)), min(last_ns + 1, _FAR), ask.now_ns)
-        found, asked = _windows(ask, symbol, grid, (start_ns, end_ns, cutoff), spec, size, descending)
-        values, rows, more = _values(symbol, grid, spec, found, asked, series, size, descending)
+        asked = clip(plan, max(first_ns, history_start_ns(plan, ask.now_ns)), last_ns + 1, ask.now_ns)
+        found = _windows(ask, symbol, grid, asked, spec, size, descending)
+        values, rows, more = _values(symbol, spec, grid, found, asked, series, size, descending)
         bars = sliced(found, rows)
         stamps = stamps_ms(symbol, grid, np.asarray(bars["start_ns"], dtype=np.int64))
         if more:
@@ -213,66 +213,45 @@ def _bounds(ask: Ask, symbol: str, grid: Grid) -> tuple[int, int]:
     return first, last
 
 
-def _windows(
-    ask: Ask,
-    symbol: str,
-    grid: Grid,
-    span: tuple[int, int, int],
-    spec: _Spec,
-    size: int,
-    descending: bool,
-) -> tuple[Columns, tuple[int, int]]:
-    """Folded bars: those asked for with one more than a page, and the warm-up before them.
-
-    Also returns the first and last nanosecond at which an asked bar may start.
-    """
-    start_ns, end_ns, cutoff = span
-    oldest = -_FAR // 4
-    if descending:
-        bars = _back(ask, symbol, grid, oldest, end_ns, cutoff, size + 1 + spec.warmup)
-        return bars, (start_ns, end_ns - 1)
-    warm = _back(ask, symbol, grid, oldest, start_ns, cutoff, spec.warmup)
-    # A page may begin before the first value exists: read as many bars more.
-    ahead = _ahead(ask, symbol, grid, start_ns, end_ns, cutoff, size + 1 + spec.length)
-    return joined([warm, ahead]), (start_ns, end_ns - 1)
-
-
 _BASES = {"minute": 1, "hour": 60, "day": 1, "week": 5, "month": 23, "quarter": 69, "year": 262}
+"""Base bars of one window, at most."""
 
 
-def _back(ask: Ask, symbol: str, grid: Grid, start_ns: int, end_ns: int, cutoff: int, n: int) -> Columns:
-    """At least the last `n` windows that start before `end_ns`, as far as there are."""
-    start_ns = max(start_ns, _oldest(ask, symbol))
-    n_base = (n + 1) * _BASES[grid.timespan]
-    end_ns = max(start_ns, end_ns)
-    read = read_bars(ask.market, symbol, grid.base, start_ns, end_ns, cutoff, n_base, descending=True)
-    folded, first = fold(read, grid)
-    # The first window may have been read in part.
-    partial = len(read["start_ns"]) == n_base and not grid.is_base
-    return sliced(folded, slice(1, None)) if partial and len(first) else folded
+def _windows(
+    ask: Ask, symbol: str, grid: Grid, asked: tuple[int, int, int], spec: _Spec, size: int, descending: bool
+) -> Columns:
+    """Folded bars: those asked for with one more than a page, as far as there are, and the warm-up before them."""
+    start_ns, end_ns, cutoff = asked
+    oldest = history_start_ns(ask.plan(asset_class_of(symbol)), ask.now_ns)
+    start_ns = min(end_ns, start_ns)
+    # Whole windows: the first starts in the range, the last is complete however the range ends.
+    head = grid.floor(start_ns)
+    head = grid.after(head) if head < start_ns else head
+    stop = max(head, grid.after(grid.floor(end_ns - 1)))
 
+    def read(lo: int, hi: int, n: int, *, backward: bool) -> Columns:
+        n_base = (n + 1) * _BASES[grid.timespan]
+        lo = max(lo, oldest)
+        bars = read_bars(ask.market, symbol, grid.base, lo, max(lo, hi), cutoff, n_base, descending=backward)
+        folded, first = fold(bars, grid)
+        if grid.is_base or len(bars["start_ns"]) < n_base or not len(first):
+            return folded
+        # The outermost window may have been read in part.
+        return sliced(folded, slice(1, None) if backward else slice(0, -1))
 
-def _ahead(ask: Ask, symbol: str, grid: Grid, start_ns: int, end_ns: int, cutoff: int, n: int) -> Columns:
-    start_ns = max(start_ns, _oldest(ask, symbol))
-    n_base = (n + 1) * _BASES[grid.timespan]
-    # The window of the last bar asked for counts whole, also beyond the bound on its start.
-    stop = max(start_ns, grid.after(grid.floor(end_ns - 1)) if not grid.is_base else end_ns)
-    read = read_bars(ask.market, symbol, grid.base, start_ns, min(stop, cutoff + 1), cutoff, n_base)
-    folded, first = fold(read, grid)
-    partial = len(read["start_ns"]) == n_base and not grid.is_base
-    return sliced(folded, slice(0, -1)) if partial and len(first) else folded
-
-
-def _oldest(ask: Ask, symbol: str) -> int:
-    return history_start_ns(ask.plan(asset_class_of(symbol)), ask.now_ns)
+    if descending:
+        return read(oldest, stop, size + 1 + spec.warmup, backward=True)
+    warm = read(oldest, head, spec.warmup, backward=True)
+    # A page may begin before the first value exists: read as many bars more.
+    return joined([warm, read(head, stop, size + 1 + spec.length, backward=False)])
 
 
 def _values(
     symbol: str,
-    grid: Grid,
     spec: _Spec,
+    grid: Grid,
     found: Columns,
-    asked: tuple[int, int],
+    asked: tuple[int, int, int],
     series: str,
     size: int,
     descending: bool,
@@ -280,7 +259,7 @@ def _values(
     """The page of values, the rows of `found` it is about, and whether there are more."""
     starts = np.asarray(found["start_ns"], dtype=np.int64)
     line, signal = spec.compute(np.asarray(found[series], dtype=np.float64))
-    usable = np.flatnonzero(~np.isnan(line) & (starts >= asked[0]) & (starts <= asked[1]))
+    usable = np.flatnonzero(~np.isnan(line) & (starts >= asked[0]) & (starts < asked[1]))
     more = len(usable) > size
     chosen = usable[-size:] if descending else usable[:size]
     if len(chosen) == 0:

@@ -30,7 +30,9 @@ T = TypeVar("T")
 
 DAY = dt.timedelta(days=1)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_MAX_NS = 2**62
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+_FIRST_NS, _LAST_NS = new_york_ns(dt.date(_FIRST_YEAR, 1, 1)), new_york_ns(dt.date(_LAST_YEAR, 12, 31))
+"""Instants outside are read as these: 64 bits of nanoseconds hold no more than three centuries each way."""
 
 
 def integer(text: str, name: str) -> int:
@@ -71,9 +73,11 @@ def day_of(text: str, name: str) -> dt.date:
     """A ``YYYY-MM-DD`` that exists."""
     if _DATE.fullmatch(text):
         try:
-            return dt.date.fromisoformat(text)
+            date = dt.date.fromisoformat(text)
         except ValueError:
-            pass  # 2025-02-30 has the right form; it is refused below like any other
+            date = dt.date.min  # 2025-02-30 has the right form; it is refused like any other
+        if _FIRST_YEAR <= date.year <= _LAST_YEAR:
+            return date
     raise bad_request(f"The parameter '{name}' is not a valid date: '{text}' (expected YYYY-MM-DD)")
 
 
@@ -94,7 +98,7 @@ def span_of(text: str, name: str, unit_ns: int) -> tuple[int, int]:
     if re.fullmatch(r"-?\d{1,19}", text):
         value = int(text)
         scale = 1 if abs(value) >= 10**15 else unit_ns
-        first = min(max(value * scale, -_MAX_NS), _MAX_NS)
+        first = min(max(value * scale, _FIRST_NS), _LAST_NS)
         return first, first + scale - 1
     try:
         moment = dt.datetime.fromisoformat(text)
@@ -102,7 +106,7 @@ def span_of(text: str, name: str, unit_ns: int) -> tuple[int, int]:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise bad_request(f"The parameter '{name}' is neither a date nor a timestamp: '{text}'")
-    first = round(moment.timestamp() * 1_000_000) * 1000
+    first = min(max(round(moment.timestamp() * 1_000_000) * 1000, _FIRST_NS), _LAST_NS)
     return first, first
 
 

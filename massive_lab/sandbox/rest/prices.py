@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 
 from massive_lab.sandbox.api import MarketData
@@ -10,12 +11,17 @@ from massive_lab.sandbox.rest.reading import read_ticks
 from massive_lab.schema.session import phase_at, session, sessions, trading_date
 from massive_lab.typing import AssetClass
 
-__all__ = ["last_price", "market_status", "previous_session", "running", "snapshot_day"]
+__all__ = ["given", "last_price", "market_status", "previous_session", "running", "snapshot_day"]
 
 _RESET_NS = 12_600_000_000_000
 """The vendor clears its snapshots at 03:30 New York."""
 _LOOK_BACK_NS = 30 * 86_400_000_000_000
 _WEEK = dt.timedelta(days=11)
+
+
+def given(value: float) -> bool:
+    """Whether there is a number: absent ones are NaN."""
+    return not math.isnan(value)
 
 
 def previous_session(date: dt.date) -> dt.date:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from massive_lab.sandbox.rest import aggs, chain, indicators, reference, snapshots, status, ticks
+from massive_lab.sandbox.rest import aggs, chain, indicators, reference, snapshots, snapshots_v2, status, ticks
 from massive_lab.sandbox.rest.envelope import Handler
 from massive_lab.schema.endpoints import ENDPOINTS
 
@@ -24,9 +24,9 @@ HANDLERS: dict[str, Handler] = {
     "chain_contract": chain.chain_contract,
     "snapshot_indices": snapshots.snapshot_indices,
     "snapshot": snapshots.snapshot,
-    "snapshot_stocks": snapshots.snapshot_stocks,
-    "snapshot_stock": snapshots.snapshot_stock,
-    "snapshot_movers": snapshots.snapshot_movers,
+    "snapshot_stocks": snapshots_v2.snapshot_stocks,
+    "snapshot_stock": snapshots_v2.snapshot_stock,
+    "snapshot_movers": snapshots_v2.snapshot_movers,
     "contracts": reference.contracts,
     "contract": reference.contract,
     "exchanges": reference.exchanges,

@@ -22,11 +22,13 @@ _CLOCK = {"second": 1_000_000_000, "minute": 60_000_000_000, "hour": 3_600_000_0
 _HOUR = 3_600_000_000_000
 _DAY = 24 * _HOUR
 _EPOCH = dt.date(1970, 1, 1)
+_FIRST_DAY, _LAST_DAY = (dt.date(1850, 1, 1) - _EPOCH).days, (dt.date(2250, 1, 1) - _EPOCH).days
 
 
 @lru_cache(maxsize=65536)
 def _midnight(day: int) -> int:
-    return new_york_ns(_EPOCH + dt.timedelta(days=day))
+    # Windows of many years may end beyond what 64 bits of nanoseconds hold.
+    return new_york_ns(_EPOCH + dt.timedelta(days=min(max(day, _FIRST_DAY), _LAST_DAY)))
 
 
 def _midnights(days: Ints) -> Ints:
