@@ -94,7 +94,8 @@ def aggregate(
     v_first = np.searchsorted(v_window, starts)
     v_last = np.searchsorted(v_window, starts, side="right")
     v_edges = np.column_stack([v_first, v_last]).ravel()
-    volumes = np.add.reduceat(np.append(size[counted], 0.0), v_edges)[::2]
+    # Of an empty stretch reduceat gives the element at its edge, not zero.
+    volumes = np.where(v_last > v_first, np.add.reduceat(np.append(size[counted], 0.0), v_edges)[::2], 0.0)
     vwap = np.clip(np.round(vwap, 4), lows, highs)
     count = (v_last - v_first).astype(np.float64)
     return Bars(starts, opens, highs, lows, closes, rounded(volumes), vwap, count)

@@ -8,7 +8,15 @@ import numpy as np
 
 from massive_lab.sandbox.market.rng import Bools
 
-__all__ = ["MIXES", "MIX_HIGH_LOW", "MIX_OPEN_CLOSE", "MIX_VOLUME", "OPTION_CONDITIONS", "STOCK_CONDITIONS", "Condition"]
+__all__ = [
+    "MIXES",
+    "MIX_HIGH_LOW",
+    "MIX_OPEN_CLOSE",
+    "MIX_VOLUME",
+    "OPTION_CONDITIONS",
+    "STOCK_CONDITIONS",
+    "Condition",
+]
 
 
 @dataclass(frozen=True, slots=True)

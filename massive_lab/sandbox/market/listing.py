@@ -194,8 +194,7 @@ class Listing:
         return sorted(
             date
             for date in candidates
-            if date >= as_of
-            and any(stages[0][1] <= as_of for stages in roots_of(underlying, date).values() if stages)
+            if date >= as_of and any(stages[0][1] <= as_of for stages in roots_of(underlying, date).values() if stages)
         )
 
     def table(self, underlying: str, as_of: dt.date) -> ContractTable:

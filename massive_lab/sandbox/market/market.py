@@ -63,7 +63,9 @@ def _joined(parts: list[Columns], names: Mapping[str, Any] | Sequence[str]) -> C
     if parts:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
     kinds = names if isinstance(names, Mapping) else {}
-    return {name: np.empty(0, dtype=kinds.get(name, np.int64 if name.endswith("_ns") else np.float64)) for name in names}
+    return {
+        name: np.empty(0, dtype=kinds.get(name, np.int64 if name.endswith("_ns") else np.float64)) for name in names
+    }
 
 
 def _array_bytes(columns: Mapping[str, npt.NDArray[Any]]) -> int:
@@ -100,13 +102,13 @@ class Market:
         self.density = density
         self.daily = DailyBook(seed)
         self.options = OptionBook(self)
-        self._paths: ByteCache[DayPath] = ByteCache(48 * _MB, lambda path: path.nbytes)
-        self._tapes: ByteCache[Tape] = ByteCache(96 * _MB, lambda tape: tape.nbytes)
-        self._decor: ByteCache[Decor] = ByteCache(48 * _MB, _array_bytes)
-        self._nbbo: ByteCache[NBBO] = ByteCache(64 * _MB, _array_bytes)
-        self._values: ByteCache[IndexValues] = ByteCache(32 * _MB, lambda values: values.nbytes)
-        self._bars: ByteCache[Bars] = ByteCache(96 * _MB, lambda bars: bars.nbytes + 200)
-        self._live: ByteCache[dict[str, npt.NDArray[Any]]] = ByteCache(48 * _MB, _array_bytes)
+        self._paths: ByteCache[DayPath] = ByteCache(24 * _MB, lambda path: path.nbytes)
+        self._tapes: ByteCache[Tape] = ByteCache(64 * _MB, lambda tape: tape.nbytes)
+        self._decor: ByteCache[Decor] = ByteCache(40 * _MB, _array_bytes)
+        self._nbbo: ByteCache[NBBO] = ByteCache(96 * _MB, _array_bytes)
+        self._values: ByteCache[IndexValues] = ByteCache(24 * _MB, lambda values: values.nbytes)
+        self._bars: ByteCache[Bars] = ByteCache(48 * _MB, lambda bars: bars.nbytes + 200)
+        self._live: ByteCache[dict[str, npt.NDArray[Any]]] = ByteCache(80 * _MB, _array_bytes)
 
     # What exists
 
@@ -226,9 +228,7 @@ class Market:
         return _joined([part for part in parts if len(part["sip_ns"])], TRADE_COLUMNS)
 
     def _decorated(self, symbol: str, day: Session, tape: Tape) -> Decor:
-        return self._decor.get(
-            (symbol, day.date), lambda: decorate(self.seed, symbol, day, tape, STOCKS[symbol].mic)
-        )
+        return self._decor.get((symbol, day.date), lambda: decorate(self.seed, symbol, day, tape, STOCKS[symbol].mic))
 
     def quotes(self, symbol: str, start_ns: int, end_ns: int) -> Columns:
         """Quotes published in ``[start_ns, end_ns)``; see `massive_lab.sandbox.api.MarketData`."""
@@ -278,9 +278,7 @@ class Market:
         rows = ~np.isin(tape.mix, _DAY_ONLY)
         mix = tape.mix[rows]
         flags = (_INTRADAY_HL[mix], _INTRADAY_OC[mix], MIX_VOLUME[mix])
-        return Prints(
-            tape.part_ns[rows], tape.sip_ns[rows], tape.price[rows], tape.size[rows], flags, tape.late[rows]
-        )
+        return Prints(tape.part_ns[rows], tape.sip_ns[rows], tape.price[rows], tape.size[rows], flags, tape.late[rows])
 
     def base_bars(self, symbol: str, unit: str, start_ns: int, end_ns: int, now_ns: int) -> Columns:
         """Bars of one second, minute or day; see `massive_lab.sandbox.api.MarketData`."""

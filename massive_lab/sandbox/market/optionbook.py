@@ -272,7 +272,16 @@ class OptionBook:
         """Day bar, last trade and previous close, from the tapes of today and of the session before."""
         before, day = around
         n = len(tickers)
-        for name in ("trade_price", "trade_size", "day_open", "day_high", "day_low", "day_close", "day_volume", "day_vwap"):
+        for name in (
+            "trade_price",
+            "trade_size",
+            "day_open",
+            "day_high",
+            "day_low",
+            "day_close",
+            "day_volume",
+            "day_vwap",
+        ):
             out[name] = np.full(n, np.nan)
         for name in ("trade_exchange", "trade_condition", "trade_ns"):
             out[name] = np.full(n, -1, dtype=np.int64)
@@ -313,9 +322,7 @@ class OptionBook:
         vwap = np.round(np.add.reduceat(price * size, starts) / volume, 4)
         out["day_vwap"][traded] = np.clip(vwap, out["day_low"][traded], out["day_high"][traded])
 
-    def _page(
-        self, tickers: Sequence[str], spec: Specs, day: Session, step_ns: Ints, counts: Ints
-    ) -> OptionTape:
+    def _page(self, tickers: Sequence[str], spec: Specs, day: Session, step_ns: Ints, counts: Ints) -> OptionTape:
         """Trades of a page of the chain through a session."""
         return self._tapes.get(
             (tuple(tickers), day.date), lambda: make_option_tape(self.model, spec, day, step_ns, counts)
@@ -343,4 +350,3 @@ _CHAIN: dict[str, str] = {
     "open_interest": "i",
     **dict.fromkeys(("day_open", "day_high", "day_low", "day_close", "day_volume", "day_vwap", "previous_close"), "f"),
 }
-

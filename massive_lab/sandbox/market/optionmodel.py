@@ -92,9 +92,7 @@ def _expiry_ns(day: int, am: bool) -> int:
     return found.close_ns if found is not None else new_york_ns(date, 16)
 
 
-def specs(
-    underlying: str, names: list[str], days: Ints, thousandths: Ints, calls: Bools
-) -> Specs:
+def specs(underlying: str, names: list[str], days: Ints, thousandths: Ints, calls: Bools) -> Specs:
     """Contracts from what their symbols say."""
     root = OPTION_UNDERLYINGS[underlying]
     known: dict[tuple[int, bool], int] = {}

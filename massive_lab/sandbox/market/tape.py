@@ -110,9 +110,7 @@ def make_tape(
         _extended(rng, max(2, int(n * 0.035)), day.early_ns, day.open_ns, round(previous_close * 100), o, "early"),
         _extended(rng, max(2, int(n * 0.025)), day.close_ns + 2 * _SECOND, day.late_ns, c, c, "late"),
     ]
-    part, tick, size, mix, bid, ask = (
-        np.concatenate([parts[1][i], parts[0][i], parts[2][i]]) for i in range(6)
-    )
+    part, tick, size, mix, bid, ask = (np.concatenate([parts[1][i], parts[0][i], parts[2][i]]) for i in range(6))
     if day.date >= _FRACTIONS_FROM:
         odd = np.flatnonzero((size < 100) & (rng.random(len(size)) < 0.03))
         size[odd] = np.maximum(np.round(size[odd] * rng.random(len(odd)), 4), 0.0001)
@@ -122,7 +120,7 @@ def make_tape(
     draws = rng.random(len(part))
     crosses = np.isin(mix, (8, 9, 10, 11))
     at_bound = regular & ((tick == h) | (tick == lo))
-    late = (draws < 0.0012) & ~crosses & ~at_bound
+    late = (draws < 0.002) & ~crosses & ~at_bound
     where = np.flatnonzero(late)
     delay = np.exp(rng.uniform(np.log(4.0), np.log(400.0), len(where)))
     lag = (3e5 + 2e7 * rng.random(len(part)) ** 6).astype(np.int64)
@@ -141,9 +139,7 @@ def make_tape(
 _Part = tuple[Ints, Ints, Floats, Ints, Ints, Ints]
 
 
-def _regular(
-    rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc: tuple[int, int, int, int]
-) -> _Part:
+def _regular(rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc: tuple[int, int, int, int]) -> _Part:
     o, h, lo, c = ohlc
     times = print_times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
     times += np.arange(n)  # no two at one instant
@@ -196,9 +192,7 @@ def _regular(
     )
 
 
-def _extended(
-    rng: np.random.Generator, n: int, start: int, end: int, first: int, last: int, shape: str
-) -> _Part:
+def _extended(rng: np.random.Generator, n: int, start: int, end: int, first: int, last: int, shape: str) -> _Part:
     times = print_times(rng, n, start, end, shape=shape) + np.arange(n)
     u = (np.arange(n) + 1) / (n + 1)
     walk = np.cumsum(rng.standard_normal(n)) / n**0.5
