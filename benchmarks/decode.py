@@ -120,9 +120,7 @@ def bars_over_http() -> None:
 def bars_from_bytes() -> None:
     body = bars_page()
     ways: dict[str, Callable[[], object]] = {
-        "json.loads, polars.DataFrame": lambda: pl.DataFrame(
-            json.loads(body)["results"], infer_schema_length=None
-        ),
+        "json.loads, polars.DataFrame": lambda: pl.DataFrame(json.loads(body)["results"], infer_schema_length=None),
         "massive_lab: the exact way (msgspec)": lambda: bar_columns_exact(body, endpoint="aggs_range"),
         "massive_lab: read_page": lambda: read_page(body, endpoint="aggs_range"),
         "massive_lab: frames.rest.bars": lambda: rest.bars([body], symbol="AAPL", timeframe=MINUTE),

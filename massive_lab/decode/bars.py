@@ -63,9 +63,9 @@ def bar_columns(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.
     if not (whole and rows["t"].is_between(0, MAX_MS).all()):
         return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
     check_count(envelope, rows.height, endpoint=endpoint, symbol=symbol)
-    return rows.select(
-        pl.col(wire) if wire != "t" else pl.col(wire) * 1_000_000 for wire in _WIRE
-    ).rename(dict(zip(_WIRE, BAR_WIRE, strict=True)))
+    return rows.select(pl.col(wire) if wire != "t" else pl.col(wire) * 1_000_000 for wire in _WIRE).rename(
+        dict(zip(_WIRE, BAR_WIRE, strict=True))
+    )
 
 
 def bar_columns_exact(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.DataFrame:

@@ -131,9 +131,7 @@ def ms_to_ns(values: Iterable[int | None], *, field: str, endpoint: str) -> list
     out = []
     for value in values:
         if value is not None and not 0 <= value <= MAX_MS:
-            raise DecodeError(
-                f"Field {field!r} is no time in milliseconds.", excerpt=str(value), endpoint=endpoint
-            )
+            raise DecodeError(f"Field {field!r} is no time in milliseconds.", excerpt=str(value), endpoint=endpoint)
         out.append(None if value is None else value * 1_000_000)
     return out
 

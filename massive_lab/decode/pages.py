@@ -64,9 +64,7 @@ def _decoder(results: str) -> msgspec.json.Decoder[Envelope]:
     return msgspec.json.Decoder(msgspec.defstruct("Envelope", [rows], bases=(Envelope,)))
 
 
-def read_envelope(
-    body: bytes, *, endpoint: str, results: str = "results", symbol: str | None = None
-) -> Envelope:
+def read_envelope(body: bytes, *, endpoint: str, results: str = "results", symbol: str | None = None) -> Envelope:
     """Read an answer up to, not into, its rows.
 
     Raises

@@ -262,5 +262,7 @@ def holiday_columns(body: bytes) -> Columns:
 
 
 def _json(raw: msgspec.Raw) -> str | None:
-    text = bytes(raw).decode("utf-8", "replace")
-    return None if text in ("", "null", "[]") else text
+    if not raw:
+        return None
+    text = msgspec.json.format(bytes(raw), indent=-1).decode("utf-8", "replace")
+    return None if text in ("null", "[]") else text

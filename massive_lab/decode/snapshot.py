@@ -241,18 +241,22 @@ def _chain(rows: Sequence[_Row], endpoint: str, underlying: str | None) -> Colum
     assets: list[_Underlying] = _parts(rows, "underlying_asset")
     names = ("contract", "underlying", "expiration", "strike", "option_type", "multiplier")
     columns: Columns = {name: [fact[i] for fact in facts] for i, name in enumerate(names)}
-    return columns | _market_columns(rows, endpoint) | {
-        "exercise_style": [_part(row, "details").exercise_style for row in rows],
-        **{f"day_{name}": [positive(getattr(d, name)) for d in days] for name in ("open", "high", "low", "close")},
-        "day_volume": [d.volume for d in days],
-        "day_vwap": [positive(d.vwap) for d in days],
-        "previous_close": [d.previous_close for d in days],
-        "change": [d.change for d in days],
-        "change_percent": [d.change_percent for d in days],
-        "break_even_price": [row.break_even_price for row in rows],
-        "ts_underlying": to_ints([a.last_updated for a in assets], field="last_updated", endpoint=endpoint),
-        "timeframe": [_timeframe(row) for row in rows],
-    }
+    return (
+        columns
+        | _market_columns(rows, endpoint)
+        | {
+            "exercise_style": [_part(row, "details").exercise_style for row in rows],
+            **{f"day_{name}": [positive(getattr(d, name)) for d in days] for name in ("open", "high", "low", "close")},
+            "day_volume": [d.volume for d in days],
+            "day_vwap": [positive(d.vwap) for d in days],
+            "previous_close": [d.previous_close for d in days],
+            "change": [d.change for d in days],
+            "change_percent": [d.change_percent for d in days],
+            "break_even_price": [row.break_even_price for row in rows],
+            "ts_underlying": to_ints([a.last_updated for a in assets], field="last_updated", endpoint=endpoint),
+            "timeframe": [_timeframe(row) for row in rows],
+        }
+    )
 
 
 def _market_columns(rows: Sequence[_Row], endpoint: str) -> Columns:

@@ -139,8 +139,11 @@ _QUOTE_LETTERS = {
 
 def _in_letters(kind: type[msgspec.Struct], letters: dict[str, str]) -> msgspec.json.Decoder[Any]:
     fields = [
-        (f.name, f.type, msgspec.field(name=letters[f.name]) if f.required
-         else msgspec.field(default=None, name=letters[f.name]))
+        (
+            f.name,
+            f.type,
+            msgspec.field(name=letters[f.name]) if f.required else msgspec.field(default=None, name=letters[f.name]),
+        )
         for f in msgspec.structs.fields(kind)
     ]
     return msgspec.json.Decoder(msgspec.defstruct(kind.__name__, fields, gc=False))
@@ -235,7 +238,8 @@ def _no_empty(name: str) -> pl.Expr:
 
 def _trades(rows: Sequence[_Trade], endpoint: str, symbol: str | None) -> Columns:
     sizes = [
-        row.size if row.decimal_size is None
+        row.size
+        if row.decimal_size is None
         else exact_size(row.size, row.decimal_size, field="decimal_size", endpoint=endpoint)
         for row in rows
     ]

@@ -137,8 +137,9 @@ def _series(spec: Table, name: str, values: Any, height: int) -> pl.Series:
         if values is None:
             return pl.Series(name, [None], dtype=kind).new_from_index(0, height)
         if isinstance(values, _SCALARS):
-            return pl.Series(name, [values], dtype=kind, strict=True).new_from_index(0, height)
-        series = _typed(name, values, kind)
+            series = _typed(name, [values], kind).new_from_index(0, height)
+        else:
+            series = _typed(name, values, kind)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as cause:
         reason = str(cause).partition("\n")[0].rstrip(".")
         raise DecodeError(
@@ -161,6 +162,8 @@ def _typed(name: str, values: Any, kind: pl.DataType) -> pl.Series:
     values = list(values)
     if isinstance(kind, pl.Datetime):
         first = next((value for value in values if value is not None), None)
+        if isinstance(first, str):
+            raise TypeError(f"a time as text: {first!r}")
         if first is None or isinstance(first, int):
             return pl.Series(name, values, dtype=pl.Int64, strict=True).cast(kind)
     return pl.Series(name, values, dtype=kind, strict=True)

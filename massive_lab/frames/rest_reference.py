@@ -43,8 +43,7 @@ def exchanges(body: bytes) -> pl.DataFrame:
 def server_indicator(pages: Sequence[bytes], *, symbol: str) -> pl.DataFrame:
     """Pages of a server-computed indicator, table ``server_indicator``, ascending in time whatever the order asked."""
     parts = [
-        build("server_indicator", {"symbol": symbol, **wire.indicator_columns(body, symbol=symbol)})
-        for body in pages
+        build("server_indicator", {"symbol": symbol, **wire.indicator_columns(body, symbol=symbol)}) for body in pages
     ]
     return sort("server_indicator", concat("server_indicator", parts))
 

@@ -17,7 +17,10 @@ def test_integers_of_nineteen_digits_stay_exact_in_any_form():
     assert set(to_ints(values, **WHERE)) == {1748871000123456789}
 
 
-@pytest.mark.parametrize("value", [Decimal("1.5"), Decimal("1e999999"), Decimal("1e-999999"), Decimal("NaN"), 2**63, -(2**63) - 1, Decimal(2**63)])
+@pytest.mark.parametrize(
+    "value",
+    [Decimal("1.5"), Decimal("1e999999"), Decimal("1e-999999"), Decimal("NaN"), 2**63, -(2**63) - 1, Decimal(2**63)],
+)
 def test_what_is_no_integer_of_64_bits_raises(value: int | Decimal):
     with pytest.raises(DecodeError):
         to_ints([1, value, None], **WHERE)
@@ -60,7 +63,10 @@ def test_dates_and_times():
 
 
 def test_scrub_and_decode_keep_no_key():
-    assert scrub('{"apiKey": "abc"} Authorization: Bearer abc ?api_key=abc') == '{"apiKey": "***"} Authorization: Bearer *** ?api_key=***'
+    assert (
+        scrub('{"apiKey": "abc"} Authorization: Bearer abc ?api_key=abc')
+        == '{"apiKey": "***"} Authorization: Bearer *** ?api_key=***'
+    )
     with pytest.raises(DecodeError) as found:
         decode(msgspec.json.Decoder(list[int]), b'["?apiKey=abc"]', endpoint="trades", symbol="A")
     assert "abc" not in found.value.excerpt

@@ -44,7 +44,10 @@ def test_page_says_what_the_envelope_says():
         ("https://api.massive.com/v3/x?apiKey=SECRET&cursor=a", "/v3/x?cursor=a"),
         ("https://api.massive.com/v3/x?cursor=a&APIKEY=SECRET", "/v3/x?cursor=a"),
         ("https://api.massive.com/v3/x?apiKey=SECRET", "/v3/x"),
-        ("http://127.0.0.1:8080/v2/aggs/ticker/I:SPX/range/1/day/1/2?cursor=a=b", "/v2/aggs/ticker/I:SPX/range/1/day/1/2?cursor=a=b"),
+        (
+            "http://127.0.0.1:8080/v2/aggs/ticker/I:SPX/range/1/day/1/2?cursor=a=b",
+            "/v2/aggs/ticker/I:SPX/range/1/day/1/2?cursor=a=b",
+        ),
         ("/v3/x?cursor=a#part", "/v3/x?cursor=a"),
     ],
 )
@@ -54,7 +57,17 @@ def test_next_path_has_no_host_and_no_key(url: str, path: str):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "cursor=a", "https://api.massive.com", "https://h//evil.example/x", "//evil.example/x", "ftp://h/x", "https://h/a b", "https://h/a\\b", "https://h/\n"],
+    [
+        "",
+        "cursor=a",
+        "https://api.massive.com",
+        "https://h//evil.example/x",
+        "//evil.example/x",
+        "ftp://h/x",
+        "https://h/a b",
+        "https://h/a\\b",
+        "https://h/\n",
+    ],
 )
 def test_next_url_that_is_no_page_is_refused(url: str):
     with pytest.raises(DecodeError, match="next_url"):
@@ -63,7 +76,18 @@ def test_next_url_that_is_no_page_is_refused(url: str):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b'{"results":[1}', b'{"results":[01]}', b'{"results":[1]} x', b'{"results":[1],"next_url":5}', b'{"results":[1],"status":1}', b'\xff{"results":[]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"results":[1}',
+        b'{"results":[01]}',
+        b'{"results":[1]} x',
+        b'{"results":[1],"next_url":5}',
+        b'{"results":[1],"status":1}',
+        b'\xff{"results":[]}',
+    ],
 )
 def test_bad_json_and_wrong_types_raise(text: bytes):
     with pytest.raises(DecodeError) as found:
@@ -109,7 +133,9 @@ def test_excerpt_of_a_broken_body_holds_no_key():
     text = b'{"results":[1],"next_url":"https://h/x?apiKey=SECRETSECRET"' + b" " * 30 + b"!"
     with pytest.raises(DecodeError) as found:
         read(text)
-    assert "SECRET" not in found.value.excerpt + str(found.value) + repr(pickle.loads(pickle.dumps(found.value)).__dict__)
+    assert "SECRET" not in found.value.excerpt + str(found.value) + repr(
+        pickle.loads(pickle.dumps(found.value)).__dict__
+    )
 
 
 def test_paging_ends_on_the_explicit_last_page():
@@ -134,7 +160,9 @@ def test_first_page_broken_raises_its_cause():
         steps.throw(ConnectionLost("cut"))
 
 
-@pytest.mark.parametrize("bad", [b'{"results":[1,', b"", b'{"status":"ERROR","error":"x","request_id":"r7"}', b'{"status":"OK"}'])
+@pytest.mark.parametrize(
+    "bad", [b'{"results":[1,', b"", b'{"status":"ERROR","error":"x","request_id":"r7"}', b'{"status":"OK"}']
+)
 def test_broken_later_page_keeps_the_good_ones(bad: bytes):
     steps = paginate(FIRST, endpoint="trades")
     next(steps)
