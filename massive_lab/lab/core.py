@@ -235,7 +235,7 @@ def connect(
     --------
     >>> import massive_lab as ml
     >>> with ml.connect("sandbox") as lab:
-    ...     lab.bars("AAPL", "1d", "2018-12-03", "2018-12-08").height
+    ...     lab.bars("AAPL", "1d", "2018-12-10", "2018-12-15").height
     5
     """
     from massive_lab.lab.sync import Lab as Client

@@ -450,7 +450,7 @@ class Lab(Core, Generic[F]):
 
         Examples
         --------
-        >>> lab.server_indicator("AAPL", "ema", "2018-12-03", "2018-12-08", period=20).height
+        >>> lab.server_indicator("AAPL", "ema", "2018-12-10", "2018-12-15", period=20).height
         5
         """
         return self._do(
