@@ -26,6 +26,8 @@ NOTEBOOK = "90_audit.ipynb"
 ENDPOINTS = "MASSIVE_LAB_AUDIT_ENDPOINTS"
 """Environment variable by which a kernel learns where the sandbox listens: addresses change from run to run and have no
 place in a notebook that is to be the same each time."""
+DENSITY = 2.0
+"""How lively the market of an audited sandbox is: enough for every part of the stream, and quickly made."""
 FILES = ("audit.html", "audit.json", "audit.ipynb")
 
 
@@ -167,6 +169,8 @@ def run_notebook(
                     "-Wignore::DeprecationWarning",
                     "-m",
                     "ipykernel_launcher",
+                    # Otherwise it warns that it listens on loopback TCP, which is where it is meant to.
+                    "--log-level=ERROR",
                     "-f",
                     "{connection_file}",
                 ],

@@ -59,7 +59,10 @@ def rest(document: Document) -> str:
     """Calls, bytes and errors for each endpoint; latency beside them."""
     section, timings = document["sections"]["rest"], document["timings"].get("rest") or {"endpoints": []}
     latency = {row["endpoint"]: row for row in timings["endpoints"]}
-    rows = [{**row, **latency.get(row["endpoint"], {})} for row in section["endpoints"]]
+    size = {row["endpoint"]: row for row in (document["timings"].get("sizes") or {"endpoints": []})["endpoints"]}
+    rows = [
+        {**row, **latency.get(row["endpoint"], {}), **size.get(row["endpoint"], {})} for row in section["endpoints"]
+    ]
     columns = [
         Column("endpoint", "Endpoint", right=False),
         Column("calls", "Calls", number),
@@ -299,9 +302,12 @@ def reconciliation(document: Document) -> str:
         Column("served", "Served", number),
         Column("equal", "Equal", lambda v: mark("pass" if v else "fail"), right=False),
     ]
-    different = [line for line in section["lines"] if not line["equal"]]
+    sizes = (document["timings"].get("sizes") or {"lines": []})["lines"]
+    numbers = {(line["what"], line["key"]): line for line in sizes}
+    lines = [{**line, **numbers.get((line["what"], line["key"]), {})} for line in section["lines"]]
+    different = [line for line in lines if not line["equal"]]
     shown = table("Lines that differ", columns, different) if different else ""
-    every = table("All lines", columns, section["lines"])
+    every = table("All lines", columns, lines)
     return (
         finding(document, "reconciliation.counts")
         + paragraph(

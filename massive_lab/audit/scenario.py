@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ import polars as pl
 from massive_lab.audit import measure, sections
 from massive_lab.audit.cleanup import Held, held, left_over
 from massive_lab.audit.environment import describe, examine
-from massive_lab.audit.export import ENDPOINTS, MIME
+from massive_lab.audit.export import DENSITY, ENDPOINTS, MIME
 from massive_lab.audit.load import LoadPlan, LoadRow, compare, predict
 from massive_lab.audit.reconcile import Line, Served, reconcile
 from massive_lab.audit.recorder import Recorder, Recording
@@ -158,9 +159,15 @@ class Audit:
         from massive_lab.sandbox.process import SandboxProcess
 
         urls = json.loads(os.environ.get(ENDPOINTS, "null"))
-        self._sandbox = None if urls else SandboxProcess(seed=seed, paused=True)
+        self._sandbox = None if urls else SandboxProcess(seed=seed, paused=True, density=DENSITY)
         lab = connect(
-            "sandbox", sandbox=urls or self._sandbox, plan=plan, progress=False, clock=self._clock, backoff_seed=seed
+            "sandbox",
+            sandbox=urls or self._sandbox,
+            plan=plan,
+            progress=False,
+            clock=self._clock,
+            backoff_seed=seed,
+            timeout_s=60.0,
         )
         return lab, SandboxControl(str(lab.settings.control_url))
 
@@ -169,6 +176,8 @@ class Audit:
     @contextmanager
     def phase(self, name: str, **predicted: float) -> Iterator[None]:
         """Attribute the calls made inside to a phase; `predicted` says how many each endpoint should get."""
+        if name == "live":
+            self._held["loaded"] = held(ports=self._ports, tasks=self._tasks)
         self.predict(name, **predicted)
         with self.recorder.phase(name):
             yield
@@ -233,7 +242,6 @@ class Audit:
         """
         # Latencies belong to the loads: from here on the client's clock is moved by hand.
         self._draft.timings["rest"] = self.recorder.read(sections.rest_timings)
-        self._held["loaded"] = held(ports=self._ports, tasks=self._tasks)
         if self._control is not None:
             self._clock.stop(self._now_ns)
         live.wait_live(_PATIENCE_S)
@@ -274,13 +282,16 @@ class Audit:
         self._fault = self._control.add_fault("down", scope="ws", name="audit-drop")
         with self.recorder.phase("fallback"):
             self._wait(lambda r: all(r.state_of(c) not in (None, "live") for c in clusters), "every socket to be lost")
-            self._settle(len(clusters))
+            self._until(
+                lambda: all(f"massive_lab {c} feed" in self._clock.sleepers() for c in clusters), "the first attempts"
+            )
             self._move(_GRACE_S)
             self._poll_until(_GRACE_S, clusters)
+            self._settle(clusters)
             for _ in range(round(self._duration_s / _STEP_S)):
                 self._move(_STEP_S)
                 self._poll_until(self._clock.monotonic() - self._origin_s, clusters)
-                self._settle(len(clusters))
+                self._settle(clusters)
         window_s = self._duration_s + _GRACE_S
         self._windows["fallback"] = window_s
         self.predict("fallback", snapshot=sum(self._expected(c, window_s) for c in clusters))
@@ -302,14 +313,12 @@ class Audit:
         clusters = [load.cluster for load in self.plan.clusters]
         self._control.remove_fault(self._fault)
         with self.recorder.phase("recovery"):
-            for _ in range(120):
-                if self.recorder.read(lambda r: all(r.state_of(c) == "live" for c in clusters)):
-                    break
-                self._move(_STEP_S)
+            while self.recorder.read(lambda r: any(r.state_of(c) != "live" for c in clusters)):
+                # From one appointment to the next, so that an attempt and a poll never fall together.
+                self._move(self._clock.next_wake_s() or _STEP_S)
                 self._poll_until(self._clock.monotonic() - self._origin_s, clusters)
-                self._attempts_end(clusters)
+                self._settle(clusters)
             back_s = self._clock.monotonic() - self._origin_s
-            self._wait(_resubscribed, "every topic to be confirmed again")
             self._advance(5.0)
         self._draft.fallback = self.recorder.read(
             lambda r: sections.fallback_section(
@@ -339,6 +348,7 @@ class Audit:
         lines = self._reconciled()
         self.lab.close()
         self._held["after"] = held(ports=self._ports, tasks=self._tasks)
+        self._draft.timings["sizes"] = self.recorder.read(lambda r: sections.sizes(r, lines))
         if lines is not None:
             self._draft.reconciliation = sections.reconciliation_section(lines)
         self._draft.cleanup = {
@@ -433,20 +443,15 @@ class Audit:
             "the polls that are due",
         )
 
-    def _settle(self, n_clusters: int) -> None:
-        """Wait until nothing is under way: each cluster sleeps for its next attempt and for its next poll."""
-        self._until(lambda: self._clock.n_sleeping >= 2 * n_clusters, "every attempt and poll to end")
+    def _settle(self, clusters: Sequence[str]) -> None:
+        """Wait until nothing is under way: each socket is live with all its topics, or sleeps before attempt and poll."""
 
-    def _attempts_end(self, clusters: Sequence[str]) -> None:
-        """The same, while some sockets may be back."""
-        self._until(
-            lambda: (
-                self.recorder.read(lambda r: all(r.state_of(c) == "live" for c in clusters))
-                or self._clock.n_sleeping
-                >= 2 * self.recorder.read(lambda r: sum(r.state_of(c) != "live" for c in clusters))
-            ),
-            "every attempt and poll to end",
-        )
+        def settled() -> bool:
+            asleep = self._clock.sleepers()
+            waiting = [c for c in clusters if not self.recorder.read(partial(_is_back, cluster=c))]
+            return all(_sleeps(asleep, c, "feed") and _sleeps(asleep, c, "polling") for c in waiting)
+
+        self._until(settled, "every attempt and poll to end")
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
@@ -495,8 +500,15 @@ def _task_counter() -> Callable[[], int]:
     return lambda: 0 if loop.is_closed() else len([task for task in asyncio.all_tasks(loop) if not task.done()])
 
 
-def _resubscribed(r: Recording) -> bool:
-    return all(tally.confirmed >= tally.subscribes for tally in r.topics.values())
+def _sleeps(asleep: Sequence[str], cluster: str, part: str) -> bool:
+    return any(name.startswith(f"massive_lab {cluster} {part}") for name in asleep)
+
+
+def _is_back(r: Recording, cluster: str) -> bool:
+    """Live, with each topic asked for and confirmed once on every connection there was."""
+    n = 1 + sum(event.cluster == cluster for event in r.reconnects)
+    topics = [tally for (name, _), tally in r.topics.items() if name == cluster]
+    return r.state_of(cluster) == "live" and all(tally.subscribes == tally.confirmed == n for tally in topics)
 
 
 def _port(url: str) -> int | None:

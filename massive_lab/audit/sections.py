@@ -26,10 +26,12 @@ __all__ = [
     "reconciliation_section",
     "rest_section",
     "rest_timings",
+    "sizes",
     "subscriptions_section",
 ]
 
 SCHEMA = "massive-lab/audit/1"
+SIZES = "REST bytes"
 
 Section = dict[str, Any]
 
@@ -47,7 +49,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def rest_section(recording: Recording) -> Section:
-    """Calls, outcomes and bytes for each endpoint; loads for each loader."""
+    """Calls and outcomes for each endpoint; loads for each loader."""
     endpoints = [
         {
             "endpoint": name,
@@ -57,12 +59,11 @@ def rest_section(recording: Recording) -> Section:
             "retries": tally.retries,
             "coalesced": tally.coalesced,
             "cache_hits": tally.cache_hits,
-            "bytes": tally.bytes,
             "statuses": {str(status): n for status, n in sorted(tally.statuses.items())},
         }
         for name, tally in sorted(recording.endpoints.items())
     ]
-    keys = ("calls", "ok", "errors", "retries", "coalesced", "cache_hits", "bytes")
+    keys = ("calls", "ok", "errors", "retries", "coalesced", "cache_hits")
     return {
         "totals": {key: sum(int(str(row[key])) for row in endpoints) for key in keys},
         "endpoints": endpoints,
@@ -81,6 +82,19 @@ def rest_timings(recording: Recording) -> Section | None:
     return {
         "overall": _latency([value for values in timed.values() for value in values]),
         "endpoints": [{"endpoint": name, **_latency(values)} for name, values in timed.items()],
+    }
+
+
+def sizes(recording: Recording, lines: Sequence[Line] | None) -> Section:
+    """Bytes of REST bodies on the wire.
+
+    They stand among the timings because a page names the address of the next one, and the port of a sandbox, which is
+    another in each run, is then compressed with it.
+    """
+    return {
+        "endpoints": [{"endpoint": name, "bytes": tally.bytes} for name, tally in sorted(recording.endpoints.items())],
+        "total": sum(tally.bytes for tally in recording.endpoints.values()),
+        "lines": [asdict(line) for line in lines or () if line.what == SIZES],
     }
 
 
@@ -258,8 +272,11 @@ def fallback_section(recording: Recording, *, dropped: Sequence[str], origin_s: 
 
 
 def reconciliation_section(lines: Sequence[Line]) -> Section:
-    """Every comparison with the server's count."""
-    table = [{**asdict(line), "equal": line.equal} for line in lines]
+    """Every comparison with the server's count. The numbers of sizes are left out: see `sizes`."""
+    table = [
+        {**asdict(line), **({"ours": None, "served": None} if line.what == SIZES else {}), "equal": line.equal}
+        for line in lines
+    ]
     return {"n_compared": len(table), "n_different": sum(not line.equal for line in lines), "lines": table}
 
 

@@ -60,6 +60,11 @@ class StageClock:
         with self._lock:
             return len(self._sleepers)
 
+    def sleepers(self) -> list[str]:
+        """Names of the tasks that wait for this clock, sorted: who sleeps is not in the middle of something."""
+        with self._lock:
+            return sorted(sleeper.task for sleeper in self._sleepers)
+
     def elapsed_ns(self) -> int:
         """Nanoseconds of this clock since it was made."""
         return self._base_ns if self._stopped else self._base_ns + self._real_ns() - self._since_ns
@@ -115,9 +120,10 @@ class StageClock:
         due_ns = self.elapsed_ns() + round(delay_s * _NS)
         if delay_s <= 0:
             await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        name = task.get_name() if task else ""
         while True:
-            sleeper = _Sleeper(due_ns, loop, loop.create_future())
+            sleeper = _Sleeper(due_ns, name, loop, loop.create_future())
             with self._lock:
                 left_ns = due_ns - self.elapsed_ns()
                 if left_ns <= 0:
@@ -140,6 +146,7 @@ class StageClock:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sleeper:
     due_ns: int
+    task: str
     loop: asyncio.AbstractEventLoop
     moved: asyncio.Future[None]
 

@@ -84,7 +84,7 @@ def _served(target: str, options: argparse.Namespace) -> Iterator[Mapping[str, s
         raise ConfigError(f"There is no port {options.port}.", hint="0 takes a free one.")
     from massive_lab.sandbox.process import SandboxProcess
 
-    with SandboxProcess(seed=options.seed, port=options.port) as sandbox:
+    with SandboxProcess(seed=options.seed, port=options.port, paused=True, density=export.DENSITY) as sandbox:
         urls = {name: getattr(sandbox, name) for name in ("rest_url", "ws_url", "control_url")}
         # A key in the environment is none of the sandbox's business, and must not be sent to it.
         yield {export.ENDPOINTS: json.dumps(urls), "MASSIVE_API_KEY": "", "MASSIVE_PROXY_TOKEN": ""}

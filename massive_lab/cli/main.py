@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--watchlist", default=DEFAULT_WATCHLIST, help=f"symbols, separated by commas (default {DEFAULT_WATCHLIST})"
     )
-    audit.add_argument("--duration", default="20s", help="streaming to measure, as 20s, 2m (default 20s)")
+    audit.add_argument("--duration", default="60s", help="streaming to measure, and again of outage (default 60s)")
     audit.add_argument("--seed", type=int, default=7, help="seed of the sandbox (default 7)")
     audit.add_argument("--port", type=int, default=0, help="port of the sandbox; 0 takes a free one (default)")
     audit.add_argument("--start", help="first day of the history to load, as 2018-06-01 (default: half a year)")

@@ -166,9 +166,11 @@ def draft(recording: Recording) -> sections.Draft:
         },
         "findings": [{"what": "Python", "verdict": "pass", "found": "CPython 3.11.2", "mend": ""}],
     }  # fmt: skip
-    draft.reconciliation = sections.reconciliation_section(reconcile(recording, served_by(recording)))
+    lines = reconcile(recording, served_by(recording))
+    draft.reconciliation = sections.reconciliation_section(lines)
     draft.timings = {
         "rest": sections.rest_timings(recording),
+        "sizes": sections.sizes(recording, lines),
         "memory": {"growth_bytes": 2_000_000, "rows": [{"moment": "before", "memory_bytes": 180_000_000}]},
         "run": {"started": "2026-01-01T00:00:00+00:00", "elapsed_s": 31.0},
     }
