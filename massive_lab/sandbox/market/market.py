@@ -22,7 +22,7 @@ from massive_lab.sandbox.market.live import LIVE_COLUMNS, Prints, emitted
 from massive_lab.sandbox.market.optionbook import OptionBook
 from massive_lab.sandbox.market.path import DayPath, make_path
 from massive_lab.sandbox.market.rng import Ints
-from massive_lab.sandbox.market.tape import Tape, make_tape
+from massive_lab.sandbox.market.tape import Recipe, Tape, day_totals, make_tape
 from massive_lab.sandbox.market.ticks import NBBO, Decor, decorate, make_nbbo, trade_columns
 from massive_lab.schema.session import Session, new_york_ns, session, trading_date
 from massive_lab.schema.symbols import OptionSymbol, parse_symbol
@@ -193,15 +193,16 @@ class Market:
 
     def tape(self, symbol: str, day: Session) -> Tape:
         """The day's prints of a stock."""
+        return self._tapes.get((symbol, day.date), lambda: make_tape(self._recipe(symbol, day)))
 
-        def make() -> Tape:
-            ohlc = self.ohlc(symbol, day.date)
-            assert ohlc is not None
-            prints = int(STOCKS[symbol].prints * self.density)
-            before = self.previous_close(symbol, day.date)
-            return make_tape(self.seed, symbol, day, self.path(symbol, day), ohlc, before, prints)
-
-        return self._tapes.get((symbol, day.date), make)
+    def _recipe(self, symbol: str, day: Session) -> Recipe:
+        ohlc = self.ohlc(symbol, day.date)
+        assert ohlc is not None
+        # Trading has multiplied: a day of 2003 had a tenth of the prints of one today.
+        era = min(1.0, 0.88 ** (2022 - day.date.year))
+        prints = int(STOCKS[symbol].prints * self.density * era)
+        before = self.previous_close(symbol, day.date)
+        return Recipe(self.seed, symbol, day, self.path(symbol, day), ohlc, before, prints)
 
     def _index(self, symbol: str, day: Session) -> IndexValues:
         def make() -> IndexValues:
@@ -219,13 +220,14 @@ class Market:
         parts: list[Columns] = []
         for day in self._days(symbol, start_ns, end_ns):
             if symbol.startswith("O:"):
-                parts.append(self.options.trades(symbol, day, start_ns, end_ns))
+                some = self.options.trades(symbol, day, start_ns, end_ns)
+                parts += [some] if some is not None else []
             elif symbol in STOCKS:
                 stock, tape = STOCKS[symbol], self.tape(symbol, day)
                 rows = _between(tape.order, tape.sip_ns, start_ns, end_ns)
                 if len(rows):
                     parts.append(trade_columns(tape, self._decorated(symbol, day, tape), rows, stock.tape))
-        return _joined([part for part in parts if len(part["sip_ns"])], TRADE_COLUMNS)
+        return _joined(parts, TRADE_COLUMNS)
 
     def _decorated(self, symbol: str, day: Session, tape: Tape) -> Decor:
         return self._decor.get((symbol, day.date), lambda: decorate(self.seed, symbol, day, tape, STOCKS[symbol].mic))
@@ -308,25 +310,32 @@ class Market:
 
     def day_bar(self, symbol: str, day: Session, now_ns: int) -> Bars:
         """The day bar of a stock or an option as published by `now_ns`: one row, or none."""
+        over = now_ns >= day.late_ns
 
         def make() -> Bars:
             if symbol.startswith("O:"):
                 prints = self.options.prints(symbol, day)
-                flags, time, sip = (prints.high_low, prints.open_close, prints.volume), prints.time, prints.sip
-                price, size = prints.price, prints.size
+                price, size, time, sip = prints.price, prints.size, prints.time, prints.sip
+                flags = (prints.high_low, prints.open_close, prints.volume)
+            elif over:
+                return self._finished(symbol, day)
             else:
                 tape = self.tape(symbol, day)
-                flags, time, sip = (tape.high_low, tape.open_close, tape.volume), tape.part_ns, tape.sip_ns
-                price, size = tape.price, tape.size
-            rows: slice | npt.NDArray[np.bool_] = slice(None) if now_ns >= day.late_ns else sip <= now_ns
+                price, size, time, sip = tape.price, tape.size, tape.part_ns, tape.sip_ns
+                flags = (tape.high_low, tape.open_close, tape.volume)
+            rows: slice | npt.NDArray[np.bool_] = slice(None) if over else sip <= now_ns
             assert size is not None
             window = np.full(len(time[rows]), _midnight(day.date), dtype=np.int64)
             high_low, open_close, volume = (flag[rows] for flag in flags)
             return bar_rules.aggregate(window, price[rows], size[rows], high_low, open_close, volume)
 
-        if now_ns >= day.late_ns:
-            return self._bars.get((symbol, day.date, "day"), make)
-        return make()
+        return self._bars.get((symbol, day.date, "day"), make) if over else make()
+
+    def _finished(self, symbol: str, day: Session) -> Bars:
+        recipe = self._recipe(symbol, day)
+        volume, vwap, count = day_totals(recipe)
+        start = np.array([_midnight(day.date)], dtype=np.int64)
+        return Bars(start, *(np.array([float(value)]) for value in (*recipe.ohlc, volume, vwap, count)))
 
     def _index_days(self, symbol: str, start_ns: int, end_ns: int, now_ns: int) -> Bars:
         if min(end_ns, now_ns + 1) <= start_ns:

@@ -54,6 +54,7 @@ class OptionBook:
         self._quotes: ByteCache[dict[str, npt.NDArray[Any]]] = ByteCache(
             32 * _MB, lambda quotes: sum(array.nbytes for array in quotes.values())
         )
+        self._specs_of: ByteCache[Specs] = ByteCache(4 * _MB, lambda _: 600)
         self._active: ByteCache[list[str]] = ByteCache(_MB, lambda names: 80 * len(names))
 
     # Listing
@@ -95,14 +96,16 @@ class OptionBook:
             if day is not None and day.open_ns < expiry:
                 yield day
 
-    @staticmethod
-    def _single(option: OptionSymbol) -> Specs:
-        return specs(
-            option.underlying,
-            [option.root],
-            np.array([option.expiration.toordinal()], dtype=np.int64),
-            np.array([round(option.strike * 1000)], dtype=np.int64),
-            np.array([option.option_type == "call"]),
+    def _single(self, option: OptionSymbol) -> Specs:
+        return self._specs_of.get(
+            option.text,
+            lambda: specs(
+                option.underlying,
+                [option.root],
+                np.array([option.expiration.toordinal()], dtype=np.int64),
+                np.array([round(option.strike * 1000)], dtype=np.int64),
+                np.array([option.option_type == "call"]),
+            ),
         )
 
     def active(self, date: dt.date) -> list[str]:
@@ -149,11 +152,11 @@ class OptionBook:
 
         return self._tapes.get((symbol, day.date), make)
 
-    def trades(self, symbol: str, day: Session, start_ns: int, end_ns: int) -> Columns:
-        """Trades of a session within ``[start_ns, end_ns)``."""
+    def trades(self, symbol: str, day: Session, start_ns: int, end_ns: int) -> Columns | None:
+        """Trades of a session within ``[start_ns, end_ns)``, if any."""
         tape = self.tape(symbol, day)
         lo, hi = np.searchsorted(tape.sip_ns, [start_ns, end_ns])
-        return tape.columns(int(lo), int(hi))
+        return tape.columns(int(lo), int(hi)) if hi > lo else None
 
     def prints(self, symbol: str, day: Session) -> Prints:
         """What bars of a session are made of."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -38,12 +39,14 @@ class DayPath:
         return np.interp(position, np.arange(len(self.values)), self.values)
 
 
+@lru_cache(maxsize=4)
 def _weights(n: int) -> Floats:
     """Volatility through the day: high after the open, low at noon, rising into the close."""
     u = (np.arange(n) + 0.5) / n
     return np.asarray(0.65 + 0.9 * np.exp(-u * 9) + 0.35 * np.exp((u - 1) * 7))
 
 
+@lru_cache(maxsize=256)
 def common_factor(seed: int, date: dt.date, n: int) -> Floats:
     """Increments shared by all instruments on a date."""
     return generator(seed, "market", date, "path").standard_normal(n)

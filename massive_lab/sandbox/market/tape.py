@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,12 +21,15 @@ from massive_lab.sandbox.market.path import DayPath
 from massive_lab.sandbox.market.rng import Bools, Floats, Ints, generator
 from massive_lab.schema.session import Session
 
-__all__ = ["Tape", "make_tape", "print_times"]
+__all__ = ["Recipe", "Tape", "day_totals", "make_tape"]
 
 _SECOND = 1_000_000_000
 _FRACTIONS_FROM = dt.date(2026, 2, 23)  # fractional shares are reported from here on
 
 _ROUND = np.array([100, 100, 100, 100, 200, 200, 300, 400, 500, 1000], dtype=np.float64)
+
+
+_Part = tuple[Ints, Ints, Floats, Ints, Ints, Ints]
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,9 @@ class Tape:
         return MIX_VOLUME[self.mix]
 
 
-def print_times(rng: np.random.Generator, n: int, start: int, end: int, *, shape: str) -> Ints:
-    """Ascending instants in ``[start, end)``, denser where trading is busy."""
-    gaps = rng.standard_exponential(n + 1)
-    u = np.cumsum(gaps)
-    u = u[:-1] / u[-1]
+@lru_cache(maxsize=3)
+def _masses(shape: str) -> tuple[Floats, Floats]:
+    """Share of a session's prints by time, both from 0 to 1."""
     grid = np.linspace(0, 1, 66)
     middle = (grid[1:] + grid[:-1]) / 2
     if shape == "regular":
@@ -80,47 +82,91 @@ def print_times(rng: np.random.Generator, n: int, start: int, end: int, *, shape
     else:
         intensity = 0.2 + 2.5 * np.exp(-middle * 9)
     mass = np.concatenate([[0.0], np.cumsum(intensity)])
-    at = np.interp(u, mass / mass[-1], grid)
+    return mass / mass[-1], grid
+
+
+def _times(rng: np.random.Generator, n: int, start: int, end: int, *, shape: str) -> Ints:
+    """Ascending instants in ``[start, end)``, denser where trading is busy."""
+    gaps = rng.standard_exponential(n + 1)
+    u = np.cumsum(gaps)
+    u = u[:-1] / u[-1]
+    mass, grid = _masses(shape)
+    at = np.interp(u, mass, grid)
     times: Ints = start + (at * (end - start - 1)).astype(np.int64)
     return times
 
 
-def make_tape(
-    seed: int,
-    symbol: str,
-    day: Session,
-    path: DayPath,
-    ohlc: tuple[float, float, float, float],
-    previous_close: float,
-    prints: int,
-) -> Tape:
-    """Generate a session.
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one session of one stock is made from.
 
-    Parameters
+    Attributes
     ----------
     prints : int
         Trades to expect; the day's own activity varies around it.
     """
-    rng = generator(seed, symbol, day.date, "tape")
-    o, h, lo, c = (round(price * 100) for price in ohlc)
+
+    seed: int
+    symbol: str
+    day: Session
+    path: DayPath
+    ohlc: tuple[float, float, float, float]
+    previous_close: float
+    prints: int
+
+    @property
+    def cents(self) -> tuple[int, int, int, int]:
+        o, h, lo, c = (round(price * 100) for price in self.ohlc)
+        return o, h, lo, c
+
+
+def _draw(recipe: Recipe, rng: np.random.Generator) -> tuple[_Part, _Part, _Part]:
+    """Prints before, during and after the regular session, before any is late."""
+    day, cents = recipe.day, recipe.cents
+    o, c, before = cents[0], cents[3], round(recipe.previous_close * 100)
     busy = float(np.exp(rng.normal(0.0, 0.22))) * (0.6 if day.is_half_day else 1.0)
-    n = max(40, int(prints * busy))
-    parts = [
-        _regular(rng, n, day, path, (o, h, lo, c)),
-        _extended(rng, max(2, int(n * 0.035)), day.early_ns, day.open_ns, round(previous_close * 100), o, "early"),
+    n = max(40, int(recipe.prints * busy))
+    parts = (
+        _extended(rng, max(2, int(n * 0.035)), day.early_ns, day.open_ns, before, o, "early"),
+        _regular(rng, n, day, recipe.path, cents),
         _extended(rng, max(2, int(n * 0.025)), day.close_ns + 2 * _SECOND, day.late_ns, c, c, "late"),
-    ]
-    part, tick, size, mix, bid, ask = (np.concatenate([parts[1][i], parts[0][i], parts[2][i]]) for i in range(6))
+    )
     if day.date >= _FRACTIONS_FROM:
-        odd = np.flatnonzero((size < 100) & (rng.random(len(size)) < 0.03))
-        size[odd] = np.maximum(np.round(size[odd] * rng.random(len(odd)), 4), 0.0001)
+        for *_, size, _mix, _bid, _ask in parts:
+            odd = np.flatnonzero((size < 100) & (rng.random(len(size)) < 0.03))
+            size[odd] = np.maximum(np.round(size[odd] * rng.random(len(odd)), 4), 0.0001)
+    return parts
+
+
+def day_totals(recipe: Recipe) -> tuple[float, float, int]:
+    """Volume, VWAP and number of trades of a finished day: those of its tape, for less work.
+
+    A late report changes the conditions of a print but neither its volume nor its weight, so reports need not be drawn.
+    """
+    early, regular, late = _draw(recipe, generator(recipe.seed, recipe.symbol, recipe.day.date, "tape"))
+    _, tick, size, mix, _, _ = regular
+    counted = MIX_VOLUME[mix]
+    volume = float(size[counted].sum() + early[2].sum() + late[2].sum())
+    priced = np.flatnonzero(MIX_HIGH_LOW[mix] | MIX_OPEN_CLOSE[mix])
+    weight = size[priced]
+    vwap = round(float(((tick[priced] / 100.0) * weight).sum() / weight.sum()), 4)
+    _, high, low, _ = recipe.ohlc
+    return round(volume, 4), min(max(vwap, low), high), int(counted.sum()) + len(early[0]) + len(late[0])
+
+
+def make_tape(recipe: Recipe) -> Tape:
+    """Generate a session."""
+    day = recipe.day
+    _, h, lo, _ = recipe.cents
+    rng = generator(recipe.seed, recipe.symbol, day.date, "tape")
+    part, tick, size, mix, bid, ask = (np.concatenate(columns) for columns in zip(*_draw(recipe, rng), strict=True))
     regular = (part >= day.open_ns) & (part < day.close_ns + _SECOND)
 
     # Reported late: seconds to minutes after the trade, and never part of open or close.
     draws = rng.random(len(part))
-    crosses = np.isin(mix, (8, 9, 10, 11))
+    ordinary = (mix < 8) | (mix == 16)
     at_bound = regular & ((tick == h) | (tick == lo))
-    late = (draws < 0.002) & ~crosses & ~at_bound
+    late = (draws < 0.002) & ordinary & ~at_bound
     where = np.flatnonzero(late)
     delay = np.exp(rng.uniform(np.log(4.0), np.log(400.0), len(where)))
     lag = (3e5 + 2e7 * rng.random(len(part)) ** 6).astype(np.int64)
@@ -136,12 +182,9 @@ def make_tape(
     return Tape(part, sip, tick / 100.0, size, mix, bid, ask, late, correction, regular, order)
 
 
-_Part = tuple[Ints, Ints, Floats, Ints, Ints, Ints]
-
-
 def _regular(rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc: tuple[int, int, int, int]) -> _Part:
     o, h, lo, c = ohlc
-    times = print_times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
+    times = _times(rng, n, day.open_ns + _SECOND // 2, day.close_ns - 1000, shape="regular")
     times += np.arange(n)  # no two at one instant
     width = max(1, min(round(o * 0.00006), h - lo)) if h > lo else 1
     spread = np.where(rng.random(n) < 0.8, width, width + 1) if h - lo > width else np.full(n, width)
@@ -193,7 +236,7 @@ def _regular(rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc
 
 
 def _extended(rng: np.random.Generator, n: int, start: int, end: int, first: int, last: int, shape: str) -> _Part:
-    times = print_times(rng, n, start, end, shape=shape) + np.arange(n)
+    times = _times(rng, n, start, end, shape=shape) + np.arange(n)
     u = (np.arange(n) + 1) / (n + 1)
     walk = np.cumsum(rng.standard_normal(n)) / n**0.5
     if shape == "early":
