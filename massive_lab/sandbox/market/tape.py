@@ -26,6 +26,17 @@ __all__ = ["Recipe", "Tape", "day_totals", "make_tape"]
 _SECOND = 1_000_000_000
 _FRACTIONS_FROM = dt.date(2026, 2, 23)  # fractional shares are reported from here on
 
+_KINDS = 10_000
+"""Regular prints are drawn in so many parts: what each is, and whether it is large."""
+_MIX_OF = np.empty(_KINDS, dtype=np.int64)
+for _start, _mix in (
+    *((0.0, 4), (0.26, 5), (0.38, 0), (0.62, 1), (0.76, 2), (0.84, 3)),
+    *((0.9955, 13), (0.997, 14), (0.998, 15), (0.9992, 16)),
+):
+    _MIX_OF[int(_start * _KINDS) :] = _mix
+_IS_BLOCK = np.zeros(_KINDS, dtype=np.bool_)
+_IS_BLOCK[8400:8450] = _IS_BLOCK[9955:] = True
+
 _ROUND = np.array([100, 100, 100, 100, 200, 200, 300, 400, 500, 1000], dtype=np.float64)
 
 
@@ -192,20 +203,14 @@ def _regular(rng: np.random.Generator, n: int, day: Session, path: DayPath, ohlc
     bid = np.floor(middle - (spread - 1) / 2).astype(np.int64)
     bid = np.clip(bid, lo, np.maximum(h - spread, lo))
     side = rng.random(n)
-    tick = np.where(side < 0.46, bid, np.where(side < 0.92, bid + spread, bid + spread // 2))
-    tick = np.minimum(tick, h)
+    tick = np.minimum(bid + np.where(side < 0.46, 0, np.where(side < 0.92, spread, spread // 2)), h)
 
-    kind = rng.random(n)
-    odd = kind < 0.38
+    kind = (rng.random(n) * _KINDS).astype(np.int64)
+    odd = np.flatnonzero(kind < 0.38 * _KINDS)
     size = _ROUND[rng.integers(0, len(_ROUND), n)]
-    size[odd] = rng.integers(1, 100, int(odd.sum()))
-    mix = np.where(kind < 0.26, 4, np.where(odd, 5, 0))
-    mix = np.where(kind > 0.62, 1, mix)
-    mix = np.where(kind > 0.76, 2, mix)
-    mix = np.where(kind > 0.84, 3, mix)
-    for code, above in ((13, 0.9955), (14, 0.997), (15, 0.998), (16, 0.9992)):
-        mix[kind > above] = code
-    block = np.flatnonzero((kind > 0.9955) | ((kind > 0.84) & (kind < 0.845)))
+    size[odd] = rng.integers(1, 100, len(odd))
+    mix = _MIX_OF[kind]
+    block = np.flatnonzero(_IS_BLOCK[kind])
     size[block] = np.round(rng.pareto(1.4, len(block)) * 2000 + 1000, -2)
 
     at_high = int(np.searchsorted(times, path.start_ns + path.high_at * path.step_ns))
