@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
 
 from massive_lab.decode.stream import Bar, IndexValue, Quote, Trade
-from massive_lab.decode.stream_events import decimal_or
+from massive_lab.decode.stream_events import decimal_or, to_ns
 from massive_lab.frames.build import to_schema
 from massive_lab.live.topics import Kind
 
@@ -49,21 +49,20 @@ def _ids(values: list[Any]) -> pl.Series:
 
 
 def _sizes(decimals: list[str | None], wholes: list[float | None]) -> pl.Series:
+    if not any(decimals):
+        return _f64(wholes)
     return _f64([w if d is None else decimal_or(d, w) for d, w in zip(decimals, wholes, strict=True)])
 
 
-def _moments(stamps: list[int], sub_ns: Iterable[int] | None = None) -> pl.Series:
+def _moments(stamps: list[int], sub_ns: list[int] | None = None) -> pl.Series:
     ns = _i64(stamps) * _MS
-    return ns if sub_ns is None else ns + pl.Series(sub_ns, dtype=pl.Int64)
+    return ns + _i64(sub_ns) if sub_ns is not None and any(sub_ns) else ns
 
 
 def _by_magnitude(stamps: list[int | None]) -> pl.Series:
-    raw = _i64(stamps)
-    if raw.null_count() == len(raw):
-        return raw
-    value = pl.col("t")
-    unit = pl.when(value < 10**14).then(_MS).when(value < 10**17).then(1_000).otherwise(1)
-    return raw.to_frame("t").select(value * unit)["t"]
+    if not any(stamps):
+        return _i64(stamps)
+    return _i64([None if stamp is None else to_ns(stamp) for stamp in stamps])
 
 
 def _trades(events: Sequence[Trade]) -> _Columns:
@@ -83,10 +82,8 @@ def _trades(events: Sequence[Trade]) -> _Columns:
 
 
 def _quotes(events: Sequence[Quote]) -> _Columns:
-    prices = pl.DataFrame(
-        {"bid": _f64([e.bid_price for e in events]), "ask": _f64([e.ask_price for e in events])}
-    ).select(pl.when(pl.all() != 0).then(pl.all()))  # the vendor writes 0 for a side that is missing
-    bid, ask = prices["bid"], prices["ask"]
+    # The vendor writes 0 for a side that is missing.
+    bid, ask = _f64([e.bid_price or None for e in events]), _f64([e.ask_price or None for e in events])
     return {
         "ts_sip": _moments([e.ms for e in events], [e.sub_ns for e in events]),
         "ts_participant": _by_magnitude([e.participant for e in events]),
@@ -107,15 +104,15 @@ def _quotes(events: Sequence[Quote]) -> _Columns:
 
 def _bars(events: Sequence[Bar]) -> _Columns:
     return {
-        "ts_event": _i64([e.ts_event for e in events]),
-        "ts_close": _i64([e.ts_close for e in events]),
+        "ts_event": _moments([e.ms for e in events]),
+        "ts_close": _moments([e.end_ms if e.end_ms > e.ms else e.ms + e.span_ms for e in events]),
         "open": _f64([e.open for e in events]),
         "high": _f64([e.high for e in events]),
         "low": _f64([e.low for e in events]),
         "close": _f64([e.close for e in events]),
-        "volume": _f64([e.volume for e in events]),
+        "volume": _sizes([e.decimal for e in events], [e.whole for e in events]),
         "vwap": _f64([e.vwap for e in events]),
-        "day_volume": _f64([e.day_volume for e in events]),
+        "day_volume": _sizes([e.day_decimal for e in events], [e.day_whole for e in events]),
         "day_vwap": _f64([e.day_vwap for e in events]),
         "day_open": _f64([e.day_open for e in events]),
         "average_size": _f64([e.average_size for e in events]),
@@ -151,12 +148,13 @@ def to_frame(kind: Kind, events: Sequence[Any]) -> pl.DataFrame:
     columns = _BUILDERS[kind](events)
     columns["symbol"] = _text([e.symbol for e in events])
     columns["ts_recv"] = _i64([e.ts_recv for e in events])
-    columns["source"] = _text([e.source for e in events])
+    sources = [e.source for e in events]
     n = len(events)
-    series = [
-        (columns[name] if name in columns else pl.Series([None], dtype=dtype).new_from_index(0, n))
-        .cast(dtype)
-        .alias(name)
-        for name, dtype in schema.items()
-    ]
+    # One source is the rule, and repeating a text is cheaper than reading it from each event.
+    one = sources.count(sources[0]) == n
+    columns["source"] = pl.Series(sources[:1]).new_from_index(0, n) if one else _text(sources)
+    series = []
+    for name, dtype in schema.items():
+        column = columns[name] if name in columns else pl.Series([None], dtype=dtype).new_from_index(0, n)
+        series.append((column if column.dtype == dtype else column.cast(dtype)).alias(name))
     return pl.DataFrame(series)

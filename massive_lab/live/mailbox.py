@@ -77,7 +77,8 @@ class Mailbox:
 
     def flush(self) -> int:
         """Hand the inbox over and wake the reader; returns how many events this dropped."""
-        batch, self.inbox[:] = self.inbox[:], []
+        batch = self.inbox.copy()
+        self.inbox.clear()
         if not batch:
             return 0
         with self._lock:

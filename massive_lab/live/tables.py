@@ -19,7 +19,8 @@ from massive_lab.live.topics import Kind
 
 __all__ = ["RollingTable"]
 
-_PIECE = 4_096
+# Small enough that the objects of a piece are still in the processor's cache when they become columns.
+_PIECE = 1_024
 _MANY_PIECES = 64
 
 
@@ -61,12 +62,13 @@ class RollingTable:
         self._max_rows = max_rows
         self._waiting: list[Event] = []
         self._pieces: list[pl.DataFrame] = [to_schema(TABLES[kind]).to_frame()]
+        self._n_rows = 0
         self._swap = threading.Lock()
         self._reading = threading.Lock()
 
     def flush(self) -> int:
         """Take the inbox over; a rolling table drops nothing but its oldest rows, so this returns 0."""
-        batch, self.inbox[:] = self.inbox[:], []
+        batch = self.inbox
         if not batch:
             return 0
         last = self.last
@@ -78,6 +80,7 @@ class RollingTable:
             self._waiting.extend(batch)
             n_waiting = len(self._waiting)
         self.n_seen += len(batch)
+        batch.clear()
         # A reader that is converting right now will take these too, next time.
         if n_waiting >= _PIECE and self._reading.acquire(blocking=False):
             try:
@@ -102,15 +105,13 @@ class RollingTable:
         """
         with self._reading:
             self._convert()
-            if len(self._pieces) > 1:
-                whole = pl.concat(self._pieces)
-                if len(self._pieces) > _MANY_PIECES:
-                    self._pieces = [whole.rechunk()]
-            else:
-                whole = self._pieces[0]
-        if symbol is not None:
-            whole = whole.filter(pl.col("symbol") == symbol)
-        return _newest_bars(whole) if self.kind == "bars" else whole
+            whole = pl.concat(self._pieces) if len(self._pieces) > 1 else self._pieces[0]
+            if len(self._pieces) > 1 and self.kind == "bars":
+                whole = self._trimmed_bars(whole)
+                self._keep(whole)
+            elif len(self._pieces) > _MANY_PIECES:
+                self._keep(whole)
+        return whole if symbol is None else whole.filter(pl.col("symbol") == symbol)
 
     def last_frame(self) -> pl.DataFrame:
         """One row per symbol: its newest event."""
@@ -124,22 +125,28 @@ class RollingTable:
         # Bars replace each other, so how many rows these make is known only after that.
         fresh: Any = waiting if self.kind == "bars" else waiting[-self._max_rows :]
         self._pieces.append(to_frame(self.kind, fresh))
+        self._n_rows += self._pieces[-1].height
         if self.kind == "bars":
-            self._pieces = [_newest_bars(pl.concat(self._pieces))]
-        surplus = sum(piece.height for piece in self._pieces) - self._max_rows
-        if surplus > 0 and self.kind == "bars":
-            whole = self._pieces[0]
-            cut = whole["ts_event"].sort()[surplus - 1]
-            self._pieces = [whole.filter(pl.col("ts_event") > cut)]
-        while surplus > 0 and self.kind != "bars":
+            # Doubling before the repeats are dropped keeps the cost of a bar constant.
+            if self._n_rows > 2 * self._max_rows:
+                self._keep(self._trimmed_bars(pl.concat(self._pieces)))
+            return
+        while (surplus := self._n_rows - self._max_rows) > 0:
             oldest = self._pieces[0]
-            if oldest.height <= surplus:
-                surplus -= oldest.height
+            n_out = min(surplus, oldest.height)
+            self._n_rows -= n_out
+            if n_out == oldest.height:
                 del self._pieces[0]
             else:
-                self._pieces[0] = oldest.slice(surplus)
-                surplus = 0
+                self._pieces[0] = oldest.slice(n_out)
 
+    def _keep(self, whole: pl.DataFrame) -> None:
+        self._pieces = [whole.rechunk()]
+        self._n_rows = whole.height
 
-def _newest_bars(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.unique(["symbol", "ts_event"], keep="last", maintain_order=True).sort("symbol", "ts_event")
+    def _trimmed_bars(self, frame: pl.DataFrame) -> pl.DataFrame:
+        newest = frame.unique(["symbol", "ts_event"], keep="last", maintain_order=True)
+        surplus = newest.height - self._max_rows
+        if surplus > 0:
+            newest = newest.sort("ts_event", maintain_order=True).slice(surplus)
+        return newest.sort("symbol", "ts_event")

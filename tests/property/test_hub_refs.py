@@ -28,6 +28,7 @@ class BookMachine(RuleBasedStateMachine):
         self.server: set[str] = set()
         self.answers: list[tuple[str, str]] = []
         self.denied: set[str] = set()
+        self.denied_next: set[str] = set()
         self.opened: set[Topic] = set()
 
     def take(self, outcomes):
@@ -40,14 +41,12 @@ class BookMachine(RuleBasedStateMachine):
             elif isinstance(outcome, Denied):
                 asked = {r for r, topic in self.open.items() if topic == outcome.topic}
                 assert set(outcome.readers) == asked, "told to exactly those that asked"
-                assert outcome.topic.wire in self.denied | self.mute
+                assert outcome.topic.wire in self.denied
                 for reader in asked:
                     del self.open[reader]
             else:
                 assert isinstance(outcome, Confirmed)
                 assert outcome.topic in self.opened
-
-    mute: set[str] = set()
 
     @rule(target=readers, topic=st.sampled_from(TOPICS))
     def open_reader(self, topic):
@@ -95,8 +94,6 @@ class BookMachine(RuleBasedStateMachine):
     @rule(wires=st.sets(st.sampled_from(WIRES), max_size=3))
     def plan_changes(self, wires):
         self.denied_next = wires
-
-    denied_next: set[str] = set()
 
     @rule()
     def send(self):

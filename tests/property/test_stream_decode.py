@@ -12,7 +12,12 @@ from massive_lab.live.columns import to_frame
 
 PRICES = st.floats(allow_nan=False, allow_infinity=False, width=64)
 TRADES = st.fixed_dictionaries(
-    {"ev": st.just("T"), "sym": st.text(min_size=1, max_size=8).filter(lambda s: s.isprintable()), "t": st.integers(0, 4 * 10**12), "p": PRICES},
+    {
+        "ev": st.just("T"),
+        "sym": st.text(min_size=1, max_size=8).filter(str.isprintable),
+        "t": st.integers(0, 4 * 10**12),
+        "p": PRICES,
+    },
     optional={
         "s": st.integers(0, 10**9),
         "ds": st.decimals(0, 10**6, places=4, allow_nan=False).map(str),
@@ -40,7 +45,11 @@ def test_what_the_standard_parser_reads_is_what_comes_out(items):
     assert frame["conditions"].to_list() == [[c] if isinstance(c, int) else c for c in conditions]
 
 
-@given(st.lists(st.tuples(TRADES, st.sampled_from(["good", "no price", "text price", "NaN", "no ev", "unknown", "list"])), max_size=8))
+FATES = st.sampled_from(["good", "no price", "text price", "NaN", "no ev", "unknown", "list"])
+JSONS = st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+
+
+@given(st.lists(st.tuples(TRADES, FATES), max_size=8))
 def test_a_bad_item_never_costs_a_good_one(pairs):
     broken = {
         "good": lambda item: item,
@@ -60,7 +69,7 @@ def test_a_bad_item_never_costs_a_good_one(pairs):
     assert len(decoder.take_faults()) == len(pairs) - len(good) - n_unknown
 
 
-@given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
+@given(st.binary(max_size=200) | JSONS)
 @settings(max_examples=300)
 def test_no_bytes_make_it_raise_and_excerpts_are_bounded(data):
     decoder = StreamDecoder()

@@ -48,7 +48,8 @@ def test_bars_of_both_lengths():
 
 
 def test_index_bars_end_where_they_start_and_have_no_volume():
-    minute, second = decode(*({"ev": ev, "sym": "I:SPX", "o": 1, "h": 1, "l": 1, "c": 1, "s": 60_000, "e": 60_000} for ev in ("AM", "A")))
+    wire = {"sym": "I:SPX", "o": 1, "h": 1, "l": 1, "c": 1, "s": 60_000, "e": 60_000}
+    minute, second = decode({"ev": "AM", **wire}, {"ev": "A", **wire})
     assert (minute.ts_close, second.ts_close) == (120 * 10**9, 61 * 10**9)
     assert (minute.volume, minute.vwap, minute.day_volume) == (None, None, None)
 
@@ -66,13 +67,15 @@ def test_other_documented_events_do_no_harm(ev):
 
 
 def test_statuses_may_share_a_frame_with_data():
-    status, trade = decode({"ev": "status", "status": "success", "message": "subscribed to: T.A"}, {"ev": "T", "sym": "A", "t": 1, "p": 2})
+    said = {"ev": "status", "status": "success", "message": "subscribed to: T.A"}
+    status, trade = decode(said, {"ev": "T", "sym": "A", "t": 1, "p": 2})
     assert status == Status("success", "subscribed to: T.A")
     assert isinstance(trade, Trade)
 
 
 def test_an_option_trade_with_one_condition_and_a_number_as_id():
-    (event,) = decode({"ev": "T", "sym": "O:AMC210827C00037000", "x": 65, "p": 1.54, "s": 1, "c": 233, "t": 1629820676333, "i": 7})
+    wire = {"ev": "T", "sym": "O:AMC210827C00037000", "x": 65, "p": 1.54, "s": 1, "c": 233, "t": 1629820676333}
+    (event,) = decode({**wire, "i": 7})
     assert (event.conditions, event.trade_id, event.size) == (233, 7, 1.0)
 
 
@@ -93,7 +96,8 @@ def test_a_frame_that_is_no_list_is_set_aside_whole(bad):
 
 def test_a_number_beyond_a_double_costs_its_item_only():
     decoder = StreamDecoder()
-    events = decoder.decode(b'[{"ev":"T","sym":"A","t":1,"p":1e999},{"ev":"T","sym":"A","t":2,"p":-Infinity},{"ev":"T","sym":"A","t":3,"p":4}]')
+    items = (b'{"ev":"T","sym":"A","t":%d,"p":%s}' % pair for pair in ((1, b"1e999"), (2, b"-Infinity"), (3, b"4")))
+    events = decoder.decode(b"[" + b",".join(items) + b"]")
     assert [event.ms for event in events] == [3]
     assert len(decoder.take_faults()) == 2
 

@@ -195,9 +195,8 @@ def snapshot(**columns):
 
 def test_a_snapshot_row_becomes_the_events_that_are_wanted():
     ns = 1_000_000_007
-    frame = snapshot(
-        symbol="A", error=None, trade_price=5.0, trade_size=2.0, trade_exchange=4, ts_trade=ns, bid_price=4.9, ask_price=5.1, ts_quote=ns
-    )
+    traded = {"trade_price": 5.0, "trade_size": 2.0, "trade_exchange": 4, "ts_trade": ns}
+    frame = snapshot(symbol="A", error=None, **traded, bid_price=4.9, ask_price=5.1, ts_quote=ns)
     both = snapshot_events(frame, {"A": {"trades", "quotes"}}, 11)
     assert [(type(e), e.ts_sip, e.source, e.ts_recv) for e in both] == [(Trade, ns, "poll", 11), (Quote, ns, "poll", 11)]
     assert snapshot_events(frame, {"A": {"quotes"}}, 11)[0].mid_price == 5.0

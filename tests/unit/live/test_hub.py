@@ -61,7 +61,7 @@ async def test_every_end_nobody_asked_for_is_an_outage(code, bench, upstream, to
     (reconnected,) = bench.told(t.Reconnected)
     (gap,) = bench.told(t.GapDetected)
     assert (reconnected.attempt, reconnected.n_topics) == (1, 2)
-    assert 0 < gap.end_ns - gap.start_ns
+    assert gap.end_ns > gap.start_ns
     assert upstream.double == []
 
 

@@ -18,7 +18,10 @@ from massive_lab.schema.symbols import OptionSymbol, parse_many
 
 @pytest.mark.parametrize(
     ("cluster", "wire"),
-    [("stocks", "V.AAPL"), ("indices", "T.I:SPX"), ("stocks", "T.I:SPX"), ("options", "Q.*"), ("stocks", "TAAPL"), ("stocks", "T."), ("forex", "C.EUR")],
+    [
+        ("stocks", "V.AAPL"), ("indices", "T.I:SPX"), ("stocks", "T.I:SPX"), ("options", "Q.*"), ("stocks", "TAAPL"),
+        ("stocks", "T."), ("forex", "C.EUR"),
+    ],
 )
 def test_topics_that_no_cluster_has(cluster, wire):
     with pytest.raises(InvalidRequest):

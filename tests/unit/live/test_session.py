@@ -22,13 +22,12 @@ WAIT_S = 20.0
 
 @pytest.fixture
 def open_live(served):
-    upstream, settings, runner = served
+    _, settings, runner = served
     made = []
 
     def make(*symbols, channels=None, telemetry=None, **changes):
-        made.append(
-            Live(settings.with_(**changes), runner, telemetry or Telemetry(), SystemClock(), None, parse_many(symbols), channels)
-        )
+        heard = telemetry or Telemetry()
+        made.append(Live(settings.with_(**changes), runner, heard, SystemClock(), None, parse_many(symbols), channels))
         return made[-1]
 
     yield make
@@ -70,7 +69,8 @@ def test_frames_of_every_kind_match_their_tables_empty_and_filled(open_live, ser
     upstream, *_ = served
     live = open_live("AAPL", "I:SPX", channels=("T", "Q", "V", "A", "AM")).wait_live(WAIT_S)
     readers = {
-        "live_trades": live.trades(), "live_quotes": live.quotes("AAPL"), "live_values": live.values(), "live_bars": live.bars("AAPL"),
+        "live_trades": live.trades(), "live_quotes": live.quotes("AAPL"), "live_values": live.values(),
+        "live_bars": live.bars("AAPL"),
     }  # fmt: skip
     for table, reader in readers.items():
         assert reader.frame().schema == to_schema(table)
@@ -82,7 +82,7 @@ def test_frames_of_every_kind_match_their_tables_empty_and_filled(open_live, ser
     sink = live.trades()
     marker = threading.Event()
     threading.Thread(target=lambda: (sink.get(WAIT_S), marker.set())).start()
-    while not live.topics().filter(topic="T.AAPL")["readers"].item() == 2:
+    while live.topics().filter(topic="T.AAPL")["readers"].item() != 2:
         pass
     push(upstream, quote, bar, {**bar, "c": 1.75}, second, {"ev": "V", "T": "I:SPX", "t": 9, "val": 5000.5}, trade())
     assert marker.wait(WAIT_S)
