@@ -57,7 +57,7 @@ contract: $(STAMP) ## import-linter: what may import what
 	@$(BIN)/lint-imports $(ARGS)
 
 bench: $(STAMP) ## measure against named peers, in the same run
-	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python "$$f" $(ARGS); done
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: $(STAMP) ## regenerate docs/reference.md from the schema
 	@$(BIN)/python tools/build_docs.py $(ARGS)
