@@ -111,7 +111,8 @@ class _Spec:
     """Bars until the first value."""
     warmup: int
     """Bars before the first value asked for."""
-    is_macd: bool = False
+    window: int
+    """What the limit in ``underlying.url`` is reckoned from."""
 
 
 def _window(ask: Ask, name: str, default: int) -> int:
@@ -129,17 +130,17 @@ def _fade(alpha: float, length: int) -> int:
 
 def sma(ask: Ask) -> RestAnswer:
     n = _window(ask, "window", 50)
-    return _indicator(ask, _Spec(lambda x: (sma_series(x, n), None), n, n))
+    return _indicator(ask, _Spec(lambda x: (sma_series(x, n), None), n, n, n))
 
 
 def ema(ask: Ask) -> RestAnswer:
     n = _window(ask, "window", 50)
-    return _indicator(ask, _Spec(lambda x: (ema_series(x, n), None), n, _fade(2 / (n + 1), n)))
+    return _indicator(ask, _Spec(lambda x: (ema_series(x, n), None), n, _fade(2 / (n + 1), n), n))
 
 
 def rsi(ask: Ask) -> RestAnswer:
     n = _window(ask, "window", 14)
-    return _indicator(ask, _Spec(lambda x: (rsi_series(x, n), None), n + 1, _fade(1 / n, n)))
+    return _indicator(ask, _Spec(lambda x: (rsi_series(x, n), None), n + 1, _fade(1 / n, n), n))
 
 
 def macd(ask: Ask) -> RestAnswer:
@@ -150,7 +151,7 @@ def macd(ask: Ask) -> RestAnswer:
     if short >= long:
         raise bad_request("The parameter 'short_window' must be less than 'long_window'")
     warmup = _fade(2 / (long + 1), long) + _fade(2 / (signal + 1), signal)
-    return _indicator(ask, _Spec(lambda x: macd_series(x, short, long, signal), long, warmup, is_macd=True))
+    return _indicator(ask, _Spec(lambda x: macd_series(x, short, long, signal), long, warmup, long))
 
 
 def _indicator(ask: Ask, spec: _Spec) -> RestAnswer:
@@ -180,7 +181,7 @@ def _indicator(ask: Ask, spec: _Spec) -> RestAnswer:
             following = _continue(ask, symbol, bars, stamps, descending, size)
     if len(stamps):
         span = (int(stamps[0]) * _MS, int(stamps[-1]) * _MS)
-    n_base = (spec.length + size) * 40 // 9
+    n_base = (spec.window + size) * 40 // 9
     where = f"{ask.request.base_url}/v2/aggs/ticker/{symbol}/range/1/{grid.timespan}/{span[0] // _MS}/{span[1] // _MS}"
     tail = "" if adjusted else "&adjusted=false"
     underlying: dict[str, Any] = {"url": f"{where}?limit={n_base}&sort={'desc' if descending else 'asc'}{tail}"}

@@ -19,6 +19,21 @@ _PER_DAY = {"second": 20_000, "minute": 700, "day": 1, "trade": 10_000, "quote":
 _LONGEST = {"second": 4, "minute": 64, "day": 16_384, "trade": 16, "quote": 8, "value": 4}
 """Days in one step at most."""
 
+_BARS = ("start_ns", "open", "high", "low", "close", "volume", "vwap", "trade_count")
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("second", "minute", "day"), _BARS),
+    "trade": (
+        *("sip_ns", "participant_ns", "trf_ns", "price", "size", "exchange", "tape", "sequence"),
+        *("trf_id", "correction", "late", "id", "conditions"),
+    ),
+    "quote": (
+        *("sip_ns", "participant_ns", "bid_price", "bid_size", "bid_exchange"),
+        *("ask_price", "ask_size", "ask_exchange", "sequence", "tape", "condition", "indicator"),
+    ),
+    "value": ("ts_ns", "value"),
+}
+"""What comes back when nothing is read: an unknown symbol is never asked for."""
+
 
 def sliced(columns: Columns, rows: slice) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
@@ -87,7 +102,7 @@ def _gather(
         if found >= n:
             break
     if not parts:
-        return read(start_ns, start_ns)
+        return dict.fromkeys(_COLUMNS[kind], np.empty(0, dtype=np.int64))
     whole = joined(parts[::-1] if descending else parts)
     excess = _height(whole) - n
     if excess <= 0:
