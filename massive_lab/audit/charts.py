@@ -102,7 +102,7 @@ def bars(title: str, rows: Sequence[Bar], *, limit: float | None = None, limit_l
     >>> bars("Calls", [Bar("measured", 15, "15")]).startswith('<svg class="chart"')
     True
     """
-    left, right, step, top = 170, 190, 26, 22 if limit is not None else 6
+    left, right, step, top = _margin(rows), 190, 26, 22 if limit is not None else 6
     most = max([row.value for row in rows] + ([limit] if limit is not None else []), default=1) or 1
     scale = (_WIDTH - left - right) / most
     bottom = top + step * len(rows)
@@ -143,7 +143,7 @@ class Dots:
 
 def dots(title: str, rows: Sequence[Dots], *, unit: str) -> str:
     """One row for each range: a filled dot at `low`, a hollow one at `high`, a line between."""
-    left, right, step, top = 170, 190, 24, 24
+    left, right, step, top = _margin(rows), 190, 24, 24
     ticks = nice_ticks(0, max((row.high for row in rows), default=1) or 1)
     scale = (_WIDTH - left - right) / ticks[-1]
     bottom = top + step * len(rows)
@@ -173,6 +173,11 @@ class Span:
     series: str
     label: str
     hollow: bool = False
+
+
+def _margin(rows: Sequence[Bar] | Sequence[Dots]) -> int:
+    """Room for the labels at the left, whatever the font: 8 units a character."""
+    return max([130, *(20 + 8 * len(row.label) for row in rows)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,10 @@ def fragment(document: Document, *, only: str | None = None) -> str:
 
 
 def _body(document: Document) -> str:
-    nav = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, (title, _) in _TITLES.items())
+    nav = "".join(
+        f'<li><a href="#{name}">{escape("Checks" if name == "score" else title)}</a></li>'
+        for name, (title, _) in _TITLES.items()
+    )
     sections = "".join(_section(document, name) for name in _TITLES)
     return (
         f'{_head(document)}<nav aria-label="Sections"><ol>{nav}</ol></nav><main>{sections}</main>'

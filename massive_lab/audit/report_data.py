@@ -121,6 +121,7 @@ def regime(document: Document) -> str:
         f'<p class="regime"><strong>{escape(section["last"])}</strong> on {escape(section["date"])}</p>'
         f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in section['reasons'])}</ul>"
     )
+    parts += "".join(f'<p class="small">{escape(note)}</p>' for note in section["notes"])
     if chart:
         shades = _runs(chart["defensive"])
         parts += figure(

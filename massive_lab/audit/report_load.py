@@ -46,13 +46,13 @@ def checks(document: Document) -> str:
         Column("evidence", "Evidence in audit.json", _evidence, right=False),
     ]
     return paragraph(
-        "Ten points, shared out by published weights. A point is earned only by a measured fact, named in the last column. "
+        "Ten points, shared out by fixed weights. A point is earned only by a measured fact, named in the last column. "
         "A critical check that fails fails the audit."
     ) + table("Checks", columns, rows)
 
 
 def _evidence(pointers: Sequence[str]) -> str:
-    return "<br>".join(f"<code>{escape(pointer)}</code>" for pointer in pointers)
+    return "<br>".join(f"<code>{escape(pointer).replace('/', '/<wbr>')}</code>" for pointer in pointers)
 
 
 def rest(document: Document) -> str:
@@ -91,7 +91,8 @@ def rest(document: Document) -> str:
                 ],
                 unit="ms",
             ),
-            "Latency of each endpoint: the filled dot is the median, the ring the 95th percentile.",
+            "Latency of each endpoint while loading: the filled dot is the median, the ring the 95th percentile. Polls are "
+            "counted on a clock that stands still, so they have none.",
         )
         if latency
         else ""
@@ -105,17 +106,19 @@ def rest(document: Document) -> str:
 def subscriptions(document: Document) -> str:
     """Who asked for what, what went upstream, what came back."""
     section = document["sections"]["subscriptions"]
-    asked = [
-        charts.Bar(row["topic"], row["readers"], f"{row['readers']} asked, {row['subscribes']} sent", "a")
-        for row in section["topics"]
-        if row["readers"] > 1
-    ]
+    often = sorted((row for row in section["topics"] if row["readers"] > 1), key=lambda row: -row["readers"])[:8]
     shared = (
         figure(
-            charts.bars("Readers of each topic that was asked for more than once", asked),
-            "Topics that several readers asked for. Each was subscribed to upstream as often as its label says.",
+            charts.bars(
+                "Readers of the topics that were asked for most often",
+                [
+                    charts.Bar(row["topic"], row["readers"], f"{row['readers']} asked, {row['subscribes']} sent")
+                    for row in often
+                ],
+            ),
+            "The topics that most readers asked for, and how often each was subscribed to upstream.",
         )
-        if asked
+        if often
         else ""
     )
     columns = [
@@ -235,7 +238,7 @@ def fallback(document: Document) -> str:
     columns = [
         Column("cluster", "Socket", right=False),
         Column("since_loss_s", "Loss to first poll", seconds),
-        Column("topics", "Topics", number),
+        Column("topics", "Topics served", number),
         Column("polls", "Polls", number),
         Column("polled_symbols", "Symbols polled", number),
         Column("outage_s", "Outage", seconds),

@@ -16,6 +16,11 @@ LATENCY_BOUND_MS = 10_000.0
 _TOLERANCE = 0.02
 _MEMORY_BYTES = 64 * 2**20
 
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -173,7 +178,7 @@ def _same_indicators(rows: Rows) -> Opinion:
     if off:
         return "fail", f"Ours and the server's differ for {', '.join(off)} (by up to {worst:.2g} of the value)."
     n = sum(row["n"] for row in rows)
-    return "pass", f"{_n(n, 'value')} of {len(rows)} indicators agree with the server's (within {worst:.1g})."
+    return "pass", f"{_n(n, 'value')} of {len(rows)} indicators agree with the server's, to {worst:.1g} of the value."
 
 
 def _labelled(regime: Mapping[str, Any]) -> Opinion:
@@ -191,7 +196,7 @@ def _nothing_left(left: Sequence[str]) -> Opinion:
 def _memory(growth_bytes: int) -> Opinion:
     return (
         ("pass" if growth_bytes <= _MEMORY_BYTES else "warn"),
-        f"Live streaming left {growth_bytes / 2**20:+.1f} MiB of resident memory; the bound is {_MEMORY_BYTES // 2**20} MiB.",
+        f"Streaming left {_signed(growth_bytes / 2**20)} MiB of resident memory; the bound is {_MEMORY_BYTES // 2**20} MiB.",
     )
 
 
@@ -208,17 +213,17 @@ _FELL = ("/sections/fallback/clusters",)
 _COMPARED = ("/sections/indicators/compared",)
 
 RULES: tuple[Rule, ...] = (
-    Rule("rest.errors", "Every REST call is answered", 0.75, True, ("/sections/rest/totals",), _no_rest_errors),
+    Rule("rest.errors", "Every REST call is answered", 0.5, True, ("/sections/rest/totals",), _no_rest_errors),
     Rule("rest.loads", "Every load is complete", 0.5, True, ("/sections/rest/loaders",), _no_failed_loads),
     Rule("rest.latency", "Answers come in time", 0.25, False, ("/timings/rest/overall",), _latency),
-    Rule("reconciliation.counts", "Our counts equal the server's", 2.0, True, ("/sections/reconciliation/lines",), _same_counts),
+    Rule("reconciliation.counts", "Our counts equal the server's", 1.5, True, ("/sections/reconciliation/lines",), _same_counts),
     Rule("subscriptions.shared", "One upstream subscription however many ask", 1.0, True, _SUBSCRIBED, _one_upstream),
     Rule("subscriptions.confirmed", "Every topic is confirmed", 0.5, True, _SUBSCRIBED, _confirmed),
     Rule("subscriptions.whole", "No message is lost", 0.5, True, _SUBSCRIBED, _nothing_lost),
-    Rule("polling.predicted", "Calls are as predicted", 0.75, False, ("/sections/polling/rows",), _as_predicted),
-    Rule("polling.limit", "Polling stays within the limit", 0.5, True, ("/sections/polling/totals",), _under_limit),
-    Rule("polling.quiet", "No polling beside a live socket", 0.5, False, ("/sections/polling/polls_while_live",), _quiet_socket),
-    Rule("fallback.time", "Polling takes over at once", 0.75, True, _FELL, _fell_back),
+    Rule("polling.predicted", "Calls are as predicted", 0.5, False, ("/sections/polling/rows",), _as_predicted),
+    Rule("polling.limit", "Polling stays within the limit", 0.25, True, ("/sections/polling/totals",), _under_limit),
+    Rule("polling.quiet", "No polling beside a live socket", 0.25, False, ("/sections/polling/polls_while_live",), _quiet_socket),
+    Rule("fallback.time", "Polling takes over at once", 1.0, True, _FELL, _fell_back),
     Rule("fallback.recovery", "The socket comes back and polling stops", 0.5, True, _FELL, _came_back),
     Rule("fallback.gaps", "An outage is announced as a gap", 0.25, False, _FELL, _gap_told),
     Rule("coverage.options", "The option chain is whole", 0.5, False, ("/sections/coverage/chain",), _chain_whole),

@@ -192,14 +192,12 @@ def polling_section(rows: Sequence[LoadRow], plan: LoadPlan, *, polls_while_live
         }
         for row in rows
     ]
-    rates: dict[str, float] = {}
-    for line in table:
-        if line["per_minute"] is not None:
-            rates[str(line["phase"])] = rates.get(str(line["phase"]), 0.0) + float(str(line["per_minute"]))
+    measured, predicted = _phase_rates(table, "per_minute"), _phase_rates(table, "predicted_per_minute")
+    worst = max(measured, key=lambda phase: measured[phase], default=None)
     return {
         "totals": {
-            "worst_per_minute": round(max(rates.values(), default=0.0), 3),
-            "predicted_per_minute": round(plan.worst_per_minute, 3),
+            "worst_per_minute": round(measured[worst], 3) if worst is not None else 0.0,
+            "predicted_per_minute": round(predicted[worst] if worst is not None else plan.worst_per_minute, 3),
             "naive_per_minute": round(plan.naive_per_minute, 3),
             "limit_per_minute": plan.limit_per_minute,
         },
@@ -218,6 +216,14 @@ def polling_section(rows: Sequence[LoadRow], plan: LoadPlan, *, polls_while_live
         "rows": table,
         "polls_while_live": polls_while_live,
     }
+
+
+def _phase_rates(table: Sequence[Mapping[str, Any]], column: str) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for row in table:
+        if row[column] is not None:
+            rates[row["phase"]] = rates.get(row["phase"], 0.0) + row[column]
+    return rates
 
 
 def _rounded(value: float | None) -> float | None:

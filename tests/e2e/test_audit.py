@@ -86,7 +86,7 @@ def test_many_readers_cost_one_subscription(document: dict[str, Any]) -> None:
     assert totals["subscribes_sent"] == totals["topics"] == totals["confirmed"]
     assert totals["duplicates_asked"] == totals["readers"] - totals["topics"]
     assert (totals["duplicates_sent"], totals["dropped"], totals["quarantined"]) == (0, 0, 0)
-    assert totals["messages"] > 1_000
+    assert totals["messages"] > 50
 
 
 def test_polling_stood_in_at_once_as_predicted_and_stopped(document: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from massive_lab.audit.report import fragment, page
 
-_VOID = {"meta", "link", "br", "img", "hr", "input"}
+_VOID = {"wbr", "meta", "link", "br", "img", "hr", "input"}
 
 
 class _Page(HTMLParser):
