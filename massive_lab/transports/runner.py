@@ -62,10 +62,11 @@ class Submission:
         """Ask the coroutine to stop; `finished` is set once it has."""
 
         def on_loop() -> None:
-            if self._task is None:
-                self.future.cancel()
-            else:
+            if self._task is not None:
                 self._task.cancel()
+            elif self.future.cancel():
+                # Its start was never queued, for it would have stood before this.
+                self.finished.set()
 
         # A closed loop has cancelled everything already.
         with contextlib.suppress(RuntimeError):
@@ -159,14 +160,19 @@ class Runner:
 
     def submit(self, coro: Coroutine[Any, Any, T]) -> Submission:
         """Start a coroutine on the loop from any thread."""
+        submission = Submission(self._loop)
+        self._submit(submission, coro)
+        return submission
+
+    def _submit(self, submission: Submission, coro: Coroutine[Any, Any, Any]) -> None:
         if self._pid == os.getpid():
-            submission = Submission(self._loop)
             # Under the lock, so that what is accepted stands in the loop's queue before the order to stop.
             with self._closing:
                 if not self._closed:
                     self._loop.call_soon_threadsafe(submission._start, coro)
-                    return submission
+                    return
         coro.close()
+        submission.finished.set()
         raise ClosedError("The loop thread is closed.", hint="Connect again.")
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
@@ -185,8 +191,10 @@ class Runner:
                 "A blocking call was made from the library's own loop thread.",
                 hint="Use the async client inside callbacks, or hand the work to another thread.",
             )
-        submission = self.submit(coro)
+        submission = Submission(self._loop)
         try:
+            # Inside the block: Ctrl-C may come when the work has begun and before we wait for it.
+            self._submit(submission, coro)
             result: T = submission.future.result(timeout)
             return result
         except concurrent.futures.TimeoutError:
@@ -198,8 +206,10 @@ class Runner:
         except concurrent.futures.CancelledError:
             raise ClosedError("The call was cancelled because its client was closed.") from None
         except BaseException:
-            if not submission.future.done():
+            if not submission.future.done() and not submission.finished.is_set():
                 self._abandon(submission)
+                if submission._task is None:
+                    coro.close()
             raise
 
     def _abandon(self, submission: Submission) -> None:
