@@ -1,4 +1,19 @@
-"""All endpoints as one function of request, market and time."""
+"""All endpoints as one function of request, market and time.
+
+Where the vendor's documentation is silent, or the sandbox differs on purpose:
+
+- Indices go back as far as their data (the vendor's begin on 2023-02-14); there are no splits, so ``adjusted`` is an echo.
+- A window that a page of base bars does not complete is left to the next page; when it is the first of the page, the page
+  has no bar, and its cursor counts the base bars read (``ap``). The vendor does not say what it does there.
+- Windows of several units are counted from New York midnight or from a fixed day, never from the start of the range.
+- The end-of-day plan sees everything up to the midnight that begins today, and bars of two indices only.
+- Grouped daily and open-close answer once the session is over, not while it runs.
+- An unknown ticker is 200 and empty on aggregates, ticks, indicators and the chain, 404 where one object is asked for.
+- A delayed plan delays greeks and open interest like everything else; without a plan for the underlying,
+  ``underlying_asset`` has the ticker alone.
+- ``expired=true`` lists expired contracts only, and reaches back a year unless the expiration is bounded below.
+- A date as a bound on ``timestamp`` is the whole New York day: ``gt`` begins after it, ``lte`` includes it.
+"""
 
 from __future__ import annotations
 
