@@ -11,11 +11,13 @@ import atexit
 import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
+from massive_lab.clock import SystemClock
 from massive_lab.errors import ClosedError, InvalidRequest, Timeout
 
 __all__ = ["Runner", "Submission"]
@@ -23,6 +25,7 @@ __all__ = ["Runner", "Submission"]
 T = TypeVar("T")
 _log = logging.getLogger("massive_lab.runner")
 _CANCEL_GRACE_S = 10.0
+_LOOK_UP_S = 0.25
 
 
 class Submission:
@@ -195,14 +198,10 @@ class Runner:
         try:
             # Inside the block: Ctrl-C may come when the work has begun and before we wait for it.
             self._submit(submission, coro)
-            result: T = submission.future.result(timeout)
+            if not _wait(submission.future, timeout):
+                raise Timeout(f"No result within {timeout:g} s.")
+            result: T = submission.future.result()
             return result
-        except concurrent.futures.TimeoutError:
-            if submission.future.done():
-                # The coroutine's own TimeoutError, or an answer that came with the last tick.
-                return submission.future.result()  # type: ignore[no-any-return]
-            self._abandon(submission)
-            raise Timeout(f"No result within {timeout:g} s.") from None
         except concurrent.futures.CancelledError:
             raise ClosedError("The call was cancelled because its client was closed.") from None
         except BaseException:
@@ -270,6 +269,22 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> bool:
+    """Whether the future was done in time.
+
+    The wait is cut into pieces: a signal that comes just before a thread lies down does not wake it, and on some systems
+    none ever does; so Ctrl-C is heard when the thread next looks up.
+    """
+    clock = SystemClock()
+    deadline = math.inf if timeout is None else clock.monotonic() + timeout
+    while not future.done():
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            return False
+        concurrent.futures.wait([future], min(left, _LOOK_UP_S))
+    return True
 
 
 def _after_fork() -> None:

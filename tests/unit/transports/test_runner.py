@@ -162,7 +162,7 @@ def test_what_will_not_stop_is_told(
 
 
 def test_ctrl_c_cancels_the_call_at_whatever_moment_it_comes(runner: Runner, switching: None) -> None:
-    for _ in range(100):
+    for _ in range(50):
         stuck = Stuck()
 
         def press(stuck: Stuck = stuck) -> None:
