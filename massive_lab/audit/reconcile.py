@@ -105,7 +105,7 @@ def reconcile(recording: Recording, served: Served) -> list[Line]:
     connections = {cluster: n for (cluster, action), n in recording.wire.items() if action == "auth"}
     statuses = {f"{name} {code}": n for name, tally in ends.items() for code, n in tally.statuses.items()}
     pairs: list[tuple[str, Mapping[str, int], Mapping[str, int]]] = [
-        ("REST requests", {name: tally.attempts for name, tally in ends.items()}, served.requests),
+        ("REST requests", {name: tally.attempts - tally.unsent for name, tally in ends.items()}, served.requests),
         ("REST answers", statuses, served.statuses),
         ("REST bytes", {name: tally.bytes for name, tally in ends.items()}, served.bytes),
         ("connections", connections, served.connections),

@@ -29,6 +29,8 @@ class EndpointTally:
     """What one REST endpoint cost. `elapsed_s` has one entry for each attempt that got an answer."""
 
     attempts: int = 0
+    unsent: int = 0
+    """Attempts that ended before their request was on the wire: no server can have counted them."""
     ok: int = 0
     bytes: int = 0
     retries: int = 0
@@ -152,6 +154,7 @@ class Recording:
     def _(self, event: t.RequestDone) -> None:
         tally = self.endpoint(event.endpoint)
         tally.attempts += 1
+        tally.unsent += not event.sent
         tally.ok += event.outcome == "ok"
         tally.bytes += event.n_bytes
         tally.outcomes[event.outcome] += 1

@@ -8,6 +8,7 @@ import pytest
 
 from massive_lab.audit.reconcile import Served, reconcile
 from massive_lab.audit.recorder import Recording
+from massive_lab.telemetry import RequestDone
 
 _spec = importlib.util.spec_from_file_location("audit_conftest", Path(__file__).with_name("conftest.py"))
 _conftest = importlib.util.module_from_spec(_spec)
@@ -35,3 +36,11 @@ def test_what_only_the_server_saw_is_a_difference() -> None:
     assert [(line.what, line.key, line.ours, line.served) for line in lines] == [
         ("REST requests", "chain", 0, 2), ("stream events", "stocks T.SPY", 0, 5)
     ]  # fmt: skip
+
+
+def test_an_attempt_that_never_reached_the_wire_is_none_the_server_should_have_seen() -> None:
+    recording = Recording()
+    for sent in (True, False):
+        recording.apply(RequestDone(0.0, "chain", "test", None, "connection", 0, 0.1, 1, sent=sent))
+    assert recording.endpoints["chain"].attempts == 2
+    assert [line.equal for line in reconcile(recording, Served(requests={"chain": 1}))] == [True]
