@@ -25,7 +25,7 @@ __all__ = ["EXCHANGES", "Model", "Paths", "Specs", "State", "Touch", "rows_of", 
 
 _YEAR_NS = 365 * 86400 * 10**9
 _SECOND = 1_000_000_000
-EXCHANGES = np.array([301, 302, 303, 304, 308, 309, 312, 313, 314, 315, 316, 318, 319, 320, 322, 323], dtype=np.int64)
+EXCHANGES = np.array([301, 302, 303, 304, 307, 308, 309, 312, 313, 315, 316, 318, 319, 320, 322, 323], dtype=np.int64)
 """Option venues by id."""
 
 
