@@ -183,9 +183,10 @@ def _figures(document: Document) -> str:
 
 def _foot(document: Document) -> str:
     run = document["timings"].get("run") or {}
-    when = (
-        f" Measured on {escape(str(run['started']))}, in {seconds(run.get('elapsed_s'))}." if run.get("started") else ""
-    )
+    when = ""
+    if run.get("started"):
+        started = str(run["started"]).replace("T", " ").replace("+00:00", " UTC")
+        when = f" Measured on {escape(started)}, in {seconds(run.get('elapsed_s'))}."
     return (
         f"<p>massive_lab {escape(document['massive_lab'])}, document {escape(document['schema'])}.{when} "
         "The same figures stand in <code>audit.json</code>; the cells that measured them in <code>audit.ipynb</code>. "

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from massive_lab.live.session import Live
     from massive_lab.regime.label import Regime
     from massive_lab.sandbox.client import SandboxControl
+    from massive_lab.sandbox.process import SandboxProcess
 
 __all__ = ["Audit", "begin"]
 
@@ -131,7 +132,7 @@ class Audit:
         self._windows: dict[str, float] = {}
         self._naive: dict[tuple[str, str], float] = {}
         self._draft = sections.Draft(target, target == "sandbox", seed, tuple(self.symbols), duration_s)
-        self._held: dict[str, Held] = {"before": held()}
+        self._held: dict[str, Held] = {"before": held(tasks=lambda: 0)}  # there is no loop yet
         self.lab, self._control = self._connect(target, seed, plan)
         self._ports = [port for url in (self.lab.settings.rest_url, self.lab.settings.ws_url) if (port := _port(url))]
         self._tasks = _task_counter()
@@ -153,13 +154,15 @@ class Audit:
         }
 
     def _connect(self, target: str, seed: int, plan: str | None) -> tuple[Lab[pl.DataFrame], SandboxControl | None]:
+        self._sandbox: SandboxProcess | None = None
         if target != "sandbox":
             return connect(plan=plan, progress=False), None
         from massive_lab.sandbox.client import SandboxControl
         from massive_lab.sandbox.process import SandboxProcess
 
         urls = json.loads(os.environ.get(ENDPOINTS, "null"))
-        self._sandbox = None if urls else SandboxProcess(seed=seed, paused=True, density=DENSITY)
+        if not urls:
+            self._sandbox = SandboxProcess(seed=seed, paused=True, density=DENSITY)
         lab = connect(
             "sandbox",
             sandbox=urls or self._sandbox,
@@ -177,10 +180,17 @@ class Audit:
     def phase(self, name: str, **predicted: float) -> Iterator[None]:
         """Attribute the calls made inside to a phase; `predicted` says how many each endpoint should get."""
         if name == "live":
-            self._held["loaded"] = held(ports=self._ports, tasks=self._tasks)
+            self._loaded()
         self.predict(name, **predicted)
         with self.recorder.phase(name):
             yield
+
+    def _loaded(self) -> None:
+        """Latencies belong to the loads: from here on the client's clock is moved by hand."""
+        self._held["loaded"] = held(ports=self._ports, tasks=self._tasks)
+        self._draft.timings["rest"] = self.recorder.read(sections.rest_timings)
+        if self._control is not None:
+            self._clock.stop(self._now_ns)
 
     def predict(self, phase: str, **predicted: float) -> None:
         """Add to the prediction of a phase."""
@@ -240,10 +250,6 @@ class Audit:
         polars.DataFrame
             One row for each topic: readers, subscriptions sent, messages.
         """
-        # Latencies belong to the loads: from here on the client's clock is moved by hand.
-        self._draft.timings["rest"] = self.recorder.read(sections.rest_timings)
-        if self._control is not None:
-            self._clock.stop(self._now_ns)
         live.wait_live(_PATIENCE_S)
         series = self._advance(self._duration_s)
         self._held["streaming"] = held(ports=self._ports, tasks=self._tasks)
@@ -285,7 +291,8 @@ class Audit:
             self._until(
                 lambda: all(f"massive_lab {c} feed" in self._clock.sleepers() for c in clusters), "the first attempts"
             )
-            self._move(_GRACE_S)
+            # A nanosecond more: the deadline is a sum of doubles, and may lie a rounding error behind the grace.
+            self._move(_GRACE_S + 1e-9)
             self._poll_until(_GRACE_S, clusters)
             self._settle(clusters)
             for _ in range(round(self._duration_s / _STEP_S)):
@@ -351,6 +358,8 @@ class Audit:
         self._draft.timings["sizes"] = self.recorder.read(lambda r: sections.sizes(r, lines))
         if lines is not None:
             self._draft.reconciliation = sections.reconciliation_section(lines)
+        if self._sandbox is not None:
+            self._sandbox.close()
         self._draft.cleanup = {
             "left_over": left_over(self._held["before"], self._held["after"]),
             "held": [
@@ -363,6 +372,7 @@ class Audit:
     def finish(self) -> Report:
         """Judge what was measured. Shown as the last line of a cell, it is the report."""
         self._draft.rest = self.recorder.read(sections.rest_section)
+        self._draft.timings.setdefault("rest", self.recorder.read(sections.rest_timings))
         rows: list[LoadRow] = self.recorder.read(
             lambda r: compare(r.calls, self._predicted, windows=self._windows, naive=self._naive)
         )

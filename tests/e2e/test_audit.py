@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -151,3 +152,25 @@ def test_a_range_before_the_history_of_the_plan_is_refused(tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(r"massive-lab audit: .*InvalidRequest.*starter", done.stderr)
     assert not folder.exists()
+
+
+def test_one_phase_alone_is_judged_by_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    from massive_lab.audit import scenario
+
+    for name in ("MASSIVE_LAB_AUDIT_ENDPOINTS", "MASSIVE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    audit = scenario.begin("sandbox", ["SPY", "I:SPX"], duration_s=5)
+    with audit.phase("history", aggs_range=2):
+        frame = audit.lab.bars(audit.symbols, "1d", audit.end - dt.timedelta(days=30), audit.end)
+    audit.close()
+    report = audit.finish()
+    assert frame["symbol"].n_unique() == 2
+    verdicts = {check["id"]: check["verdict"] for check in report.document["score"]["checks"]}
+    assert {verdicts[name] for name in ("rest.errors", "rest.loads", "reconciliation.counts", "cleanup.left")} == {
+        "pass"
+    }
+    assert verdicts["subscriptions.shared"] == verdicts["fallback.time"] == "not measured"
+    score = report.document["score"]
+    assert score["value"] < 5 < score["ceiling"] == 10
+    assert "This was not measured in this run." in report._repr_mimebundle_()["text/html"]
+    assert repr(report).startswith("SANDBOX audit: ")

@@ -141,7 +141,8 @@ def draft(recording: Recording) -> sections.Draft:
         },
     }  # fmt: skip
     draft.regime = {
-        "last": "risk_off", "date": "2018-12-18", "days": 700, "labelled": 500, "score": -3, "notes": ["SANDBOX"],
+        "last": "risk_off", "date": "2018-12-18", "days": 700, "labelled": 500, "score": -3,
+        "notes": ["One index stands in for another."],
         "rules_version": "1", "flips_per_year": 2.4,
         "reasons": ["SPX closes below its 200-day average.", "VIX stands at 25.6: elevated."],
         "by_regime": [{"regime": "risk_on", "days": 400, "share": 0.8}, {"regime": "risk_off", "days": 100, "share": 0.2}],

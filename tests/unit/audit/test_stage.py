@@ -18,18 +18,38 @@ def test_it_is_a_clock() -> None:
     assert isinstance(StageClock(), Clock)
 
 
-def test_it_runs_stops_moves_and_runs_on_without_a_jump() -> None:
+def test_it_runs_stops_at_a_round_number_moves_and_runs_on() -> None:
     real = [0]
     clock = StageClock(monotonic_ns=lambda: real[0], now_ns=lambda: 10**18)
     real[0] += 3_000_000_000
     assert (clock.monotonic(), clock.now_ns()) == (3.0, 10**18 + 3_000_000_000)
     clock.stop()
     real[0] += 60_000_000_000
-    assert clock.monotonic() == 3.0
+    assert clock.monotonic() == 1024.0
+    clock.stop()
+    assert clock.monotonic() == 1024.0
     clock.advance(0.5)
     clock.run()
     real[0] += 1_000_000_000
-    assert clock.monotonic() == 4.5
+    assert clock.monotonic() == 1025.5
+
+
+def test_it_tells_the_date_it_is_given() -> None:
+    clock = StageClock()
+    clock.stop(now_ns=5 * 10**17)
+    clock.advance(1.0)
+    assert clock.now_ns() == 5 * 10**17 + 10**9
+
+
+@pytest.mark.asyncio
+async def test_who_is_early_by_a_rounding_error_waits_for_the_next_move() -> None:
+    clock = StageClock()
+    clock.stop()
+    task = asyncio.create_task(clock.sleep(1e-15))
+    await _until(lambda: clock.n_sleeping == 1)
+    assert clock.sleepers() == [task.get_name()]
+    clock.advance(1e-9)
+    await task
 
 
 def test_only_a_stopped_clock_is_moved_and_only_forward() -> None:
