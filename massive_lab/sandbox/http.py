@@ -120,7 +120,7 @@ class RestHost:
             labels=frozenset(("*", "rest", endpoint)),
             count=self._counts.endpoint(endpoint),
             base_url=f"http://{request.host}",
-            gzip="gzip" in request.headers.get("Accept-Encoding", ""),
+            gzip=_takes_gzip(request.headers.get("Accept-Encoding", "")),
             method=request.method,
             authorization=request.headers.get("Authorization"),
         )
@@ -197,7 +197,7 @@ class RestHost:
 
     def _headers(self, asked: _Asked, answer: RestAnswer) -> dict[str, str]:
         self._n_answers += 1
-        found = _REQUEST_ID.search(answer.body, 0, 400) or _REQUEST_ID.search(answer.body, len(answer.body) - 400)
+        found = _REQUEST_ID.search(answer.body, max(0, answer.body.rfind(b'"request_id"')))
         return {
             "Server": "nginx",
             "Content-Type": answer.content_type,
@@ -256,6 +256,14 @@ class _BodyCounter:
                 return
             data, self._head = self._head[end + 4 :], None
         self._count.body_bytes += len(data)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";q=")
+        if coding == "gzip":
+            return weight.strip("0.") != "" or not weight
+    return False
 
 
 def _gzip(body: bytes) -> bytes:

@@ -302,6 +302,7 @@ def open_close(ask: Ask) -> RestAnswer:
     early, late = prices.get("early_price", np.nan), prices.get("late_price", np.nan)
     return ok(
         ask,
+        with_id=False,
         **{"from": f"{date}T00:00:00.000Z" if is_index else date.isoformat()},
         symbol=symbol,
         open=prices["open"],

@@ -121,11 +121,14 @@ def unrouted() -> RestAnswer:
     return RestAnswer(404, b"404 page not found", "text/plain")
 
 
-def ok(ask: Ask, /, *, status: str = "OK", next_url: str | None = None, **fields: Any) -> RestAnswer:
-    """The usual envelope around `fields`; fields that are None are left out."""
+def ok(
+    ask: Ask, /, *, status: str = "OK", next_url: str | None = None, with_id: bool = True, **fields: Any
+) -> RestAnswer:
+    """The usual envelope around `fields`; fields that are None are left out. A few endpoints have no id."""
     body: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     body["status"] = status
-    body["request_id"] = ask.id
+    if with_id:
+        body["request_id"] = ask.id
     if next_url is not None:
         body["next_url"] = next_url
     return RestAnswer(200, encode(body))

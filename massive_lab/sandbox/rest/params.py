@@ -65,7 +65,7 @@ def flag(query: Mapping[str, str], name: str, default: bool) -> bool:
 def choice(query: Mapping[str, str], name: str, allowed: Sequence[str], default: str) -> str:
     text = query.get(name, "") or default
     if text not in allowed:
-        raise bad_request(f"The parameter '{name}' must be one of: {', '.join(allowed)}")
+        raise bad_request(f"The parameter '{name}' must be one of: {', '.join(filter(None, allowed))}")
     return text
 
 

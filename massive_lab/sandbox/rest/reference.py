@@ -278,7 +278,7 @@ def ticker_details(ask: Ask) -> RestAnswer:
         shares = stock.prints * 100_000
         details |= {
             "branding": {"icon_url": f"{where}_icon.png", "logo_url": f"{where}_logo.svg"},
-            "description": f"SANDBOX: {stock.name}. The name is real; every price and figure is synthetic.",
+            "description": f"SANDBOX: {stock.name.rstrip('.')}. The name is real; every price and figure is synthetic.",
             "list_date": "2003-09-10",
             "market_cap": round(shares * stock.price, 2),
             "round_lot": 100,

@@ -32,7 +32,7 @@ def snapshot_stocks(ask: Ask) -> RestAnswer:
     asked = ticker_list(ask.query.get("tickers", ""), 100_000, "tickers")
     wanted = [ticker for ticker in known if ticker in set(asked)] if asked else known
     rows = [row for ticker in wanted if (row := _v2(ask, ticker, plan, cutoff)) is not None]
-    return ok(ask, count=len(rows), tickers=rows)
+    return ok(ask, with_id=False, count=len(rows), tickers=rows)
 
 
 def snapshot_stock(ask: Ask) -> RestAnswer:
@@ -66,7 +66,7 @@ def snapshot_movers(ask: Ask) -> RestAnswer:
     rising = direction == "gainers"
     chosen = sorted((row for row in rows if (row[0] > 0) == rising), reverse=rising)[:_N_MOVERS]
     found = [row for _, ticker in chosen if (row := _v2(ask, ticker, plan, cutoff)) is not None]
-    return ok(ask, tickers=found)
+    return ok(ask, with_id=False, tickers=found)
 
 
 def _v2(ask: Ask, ticker: str, plan: Plan, cutoff: int) -> dict[str, Any] | None:

@@ -135,7 +135,7 @@ def test_grouped_daily(rest, call, helpers):
 
 def test_open_close(tiny, call):
     body = call(tiny).get("/v1/open-close/TST/2025-06-04")
-    names = {"status", "symbol", "from", "open", "high", "low", "close", "volume", "request_id", "preMarket"}
+    names = {"status", "symbol", "from", "open", "high", "low", "close", "volume", "preMarket"}
     assert set(body) == names
     assert body["from"] == "2025-06-04"
     index = call(tiny).get("/v1/open-close/I:TIN/2025-06-04")
