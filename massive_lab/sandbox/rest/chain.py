@@ -23,6 +23,7 @@ from massive_lab.schema.session import new_york_ns, trading_date
 __all__ = ["chain", "chain_contract", "option_rows", "underlying_of"]
 
 _DEFAULT_LIMIT = 10
+_REAL_TIME = ("iv", "delta", "gamma", "theta", "vega")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,12 @@ def option_rows(
     ask: Ask, underlying: str, contracts: Sequence[Contract], plan: Plan, cutoff: int
 ) -> list[dict[str, Any]]:
     """Rows of contracts of one underlying, in the order given."""
-    columns = ask.market.chain(underlying, [contract.ticker for contract in contracts], cutoff)
+    tickers = [contract.ticker for contract in contracts]
+    columns = ask.market.chain(underlying, tickers, cutoff)
+    if cutoff < ask.now_ns and trading_date(cutoff) == trading_date(ask.now_ns):
+        # Delayed plans get delayed prices, but greeks and volatility as they are now.
+        now = ask.market.chain(underlying, tickers, ask.now_ns)
+        columns = {**columns, **{name: now[name] for name in _REAL_TIME}}
     states = [
         dict(zip(columns, values, strict=True))
         for values in zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)

@@ -9,8 +9,7 @@ Where the vendor's documentation is silent, or the sandbox differs on purpose:
 - The end-of-day plan sees everything up to the midnight that begins today, and bars of two indices only.
 - Grouped daily and open-close answer once the session is over, not while it runs.
 - An unknown ticker is 200 and empty on aggregates, ticks, indicators and the chain, 404 where one object is asked for.
-- A delayed plan delays greeks and open interest like everything else; without a plan for the underlying,
-  ``underlying_asset`` has the ticker alone.
+- Without a plan for the underlying, ``underlying_asset`` has the ticker alone.
 - ``expired=true`` lists expired contracts only, and reaches back a year unless the expiration is bounded below.
 - A date as a bound on ``timestamp`` is the whole New York day: ``gt`` begins after it, ``lte`` includes it.
 """
