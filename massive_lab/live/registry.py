@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
 
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
@@ -17,7 +18,7 @@ from massive_lab.typing import Cluster
 
 __all__ = ["Lease", "acquire", "n_hubs"]
 
-_Key = tuple[int, str, str, str]
+_Key = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -26,8 +27,21 @@ class _Shared:
     n_leases: int = 0
 
 
-_hubs: dict[_Key, _Shared] = {}
-_closing: dict[_Key, asyncio.Task[None]] = {}
+@dataclass(slots=True)
+class _Hubs:
+    open: dict[_Key, _Shared] = field(default_factory=dict)
+    closing: dict[_Key, asyncio.Task[None]] = field(default_factory=dict)
+
+
+# By the loop itself and not by its id, which a later loop may get again: what a loop leaves behind dies with it.
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Hubs] = weakref.WeakKeyDictionary()
+
+
+def _here() -> _Hubs:
+    for ended in [loop for loop in list(_by_loop) if loop.is_closed()]:
+        # Its tasks refer to the loop, so the weak key alone would keep both for ever.
+        _by_loop.pop(ended, None)
+    return _by_loop.setdefault(asyncio.get_running_loop(), _Hubs())
 
 
 @dataclass(slots=True, eq=False)
@@ -42,19 +56,20 @@ class Lease:
 
     async def release(self) -> None:
         """Give the hub back; the last one closes it, socket and tasks. Idempotent."""
+        hubs = _here()
         if not self._is_held:
-            if (closing := _closing.get(self._key)) is not None:
+            if (closing := hubs.closing.get(self._key)) is not None:
                 await asyncio.shield(closing)
             return
         self._is_held = False
-        shared = _hubs[self._key]
+        shared = hubs.open[self._key]
         shared.n_leases -= 1
         if shared.n_leases:
             self.hub.leave(self._telemetry, self._poller)
             return
-        del _hubs[self._key]
+        del hubs.open[self._key]
         task = asyncio.get_running_loop().create_task(self._close(), name=f"massive_lab {self.hub.cluster} close")
-        _closing[self._key] = task
+        hubs.closing[self._key] = task
         # A cancelled caller must not leave a socket behind.
         await asyncio.shield(task)
 
@@ -64,7 +79,7 @@ class Lease:
         finally:
             # The last events (topics and readers closed) belong to the client that closes.
             self.hub.leave(self._telemetry, self._poller)
-            del _closing[self._key]
+            del _here().closing[self._key]
 
 
 async def acquire(
@@ -81,20 +96,22 @@ async def acquire(
     A hub that is closing is waited for: the vendor allows one connection, and two would evict each other.
     """
     digest = hashlib.sha256(settings.api_key.reveal().encode()).hexdigest()
-    key: _Key = (id(asyncio.get_running_loop()), settings.ws_url, cluster, digest)
-    while (closing := _closing.get(key)) is not None:
+    key: _Key = (settings.ws_url, cluster, digest)
+    hubs = _here()
+    while (closing := hubs.closing.get(key)) is not None:
         await asyncio.shield(closing)
-    shared = _hubs.get(key)
+    shared = hubs.open.get(key)
     if shared is None:
         url = f"{settings.ws_url}/{cluster}"
         seed = settings.backoff_seed
         jitter = None if seed is None else random.Random(f"{seed} {cluster}").random  # noqa: S311  spreads load, guards nothing
-        shared = _hubs[key] = _Shared(Hub(cluster, url, settings.api_key, clock=clock, policy=policy, jitter=jitter))
+        shared = hubs.open[key] = _Shared(Hub(cluster, url, settings.api_key, clock=clock, policy=policy, jitter=jitter))
     shared.n_leases += 1
     shared.hub.join(telemetry, poller)
     return Lease(shared.hub, key, telemetry, poller)
 
 
 def n_hubs() -> int:
-    """Hubs open or closing in this process."""
-    return len(_hubs) + len(_closing)
+    """Hubs open or closing in this process; what a closed loop had is gone with it."""
+    running = [hubs for loop, hubs in list(_by_loop.items()) if not loop.is_closed()]
+    return sum(len(hubs.open) + len(hubs.closing) for hubs in running)

@@ -6,6 +6,7 @@ connection means is decided in `massive_lab.live.feed`.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Mapping
 from typing import Literal
@@ -78,8 +79,13 @@ class Connection:
             raise self._lost(closed) from closed
 
     async def close(self, code: int = 1000) -> None:
-        """Say goodbye and wait, within bounds, for the answer. Idempotent."""
-        await self._ws.close(code)
+        """Say goodbye and wait, within bounds, for the answer. Idempotent; when cancelled it cuts the connection instead."""
+        try:
+            await self._ws.close(code)
+        except asyncio.CancelledError:
+            # The loop may be about to end: a socket that nobody waits for any more must not outlive it.
+            self._ws.transport.abort()
+            raise
 
     def _lost(self, closed: ConnectionClosed) -> ConnectionLost:
         frame = closed.rcvd or closed.sent

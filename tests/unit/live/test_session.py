@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import threading
+import weakref
 
 import polars as pl
 import pytest
@@ -262,6 +263,43 @@ def test_a_forgotten_session_is_closed_by_the_collector(served):
     del live
     gc.collect()
     upstream.thread.call(_all_closed(upstream), WAIT_S)
+
+
+def test_a_session_forgotten_while_its_loop_ends_leaves_no_socket_and_no_hub(served):
+    upstream, settings, _ = served
+    runner = Runner("test-short")
+    live = Live(settings, runner, Telemetry(), SystemClock(), None, parse_many(["AAPL", "I:SPX"]))
+    live.wait_live(WAIT_S)
+    upstream.thread.call(_deafen(upstream))
+    del live
+    gc.collect()
+    runner.close()
+    assert n_hubs() == 0
+    upstream.thread.call(_hear_again(upstream))
+    upstream.thread.call(_all_closed(upstream), WAIT_S)
+    gc.collect()  # a socket left open would warn now, and a warning fails the test
+
+
+def test_what_closes_a_session_does_not_keep_it_alive(served):
+    _, settings, runner = served
+    live = Live(settings, runner, Telemetry(), SystemClock(), None, parse_many(["AAPL"]))
+    live.wait_live(WAIT_S)
+    closer, gone = live.closer, weakref.ref(live)
+    del live
+    gc.collect()
+    assert gone() is None
+    runner.call(closer())
+    assert n_hubs() == 0
+
+
+async def _deafen(upstream):
+    for connection in upstream.connections:
+        connection.transport.pause_reading()
+
+
+async def _hear_again(upstream):
+    for connection in upstream.connections:
+        connection.transport.resume_reading()
 
 
 def test_the_line_that_asked_is_told(open_live):

@@ -40,6 +40,9 @@ async def server():
         elif path == "/large":
             await connection.send("x" * 5_000)
             await connection.wait_closed()
+        elif path == "/deaf":
+            connection.transport.pause_reading()
+            await connection.wait_closed()
         elif path == "/abort":
             connection.transport.abort()
         elif path.startswith("/close/"):
@@ -48,7 +51,7 @@ async def server():
             await connection.send(b"\xff\xfe", text=True)
             await connection.wait_closed()
 
-    async with serve(talk, "127.0.0.1", 0, process_request=upgrade, ping_interval=None) as running:
+    async with serve(talk, "127.0.0.1", 0, process_request=upgrade, ping_interval=None, close_timeout=0.2) as running:
         port = next(iter(running.sockets)).getsockname()[1]
         yield f"ws://127.0.0.1:{port}", seen
 
@@ -123,6 +126,19 @@ async def test_cancelling_a_read_loses_nothing(server):
     await connection.send("kept")
     assert await connection.recv() == b"kept"
     await connection.close()
+
+
+async def test_a_close_that_is_cancelled_cuts_the_connection(server):
+    connection = await connect(f"{server[0]}/deaf", close_timeout_s=60.0)
+    closing = asyncio.ensure_future(connection.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert connection._ws.transport.is_closing()
+    with pytest.raises(ConnectionLost):
+        await connection.recv()
 
 
 async def test_nobody_listens():
