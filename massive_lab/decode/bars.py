@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from massive_lab.decode.bars_quick import read_bars
 from massive_lab.decode.fields import MAX_MS, Float, Int, Text, decode, iso_date, ms_to_ns, to_ints
-from massive_lab.decode.lines import read_flat
+from massive_lab.decode.lines import cut_rows
 from massive_lab.decode.pages import Envelope, read_envelope, read_rows
 from massive_lab.errors import DecodeError
 
@@ -43,7 +46,6 @@ class _Bar(msgspec.Struct, gc=False):
     T: Text = None
 
 
-_WIRE = dict(zip(("T", "t", "o", "h", "l", "c", "v", "vw", "n"), BAR_WIRE.values(), strict=True))
 _BARS = msgspec.json.Decoder(list[_Bar])
 
 
@@ -55,17 +57,23 @@ def bar_columns(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.
     DecodeError
         Bad JSON, a wrong type, a row without price or time, or another number of rows than the envelope counts.
     """
-    found = read_flat(body, _WIRE, endpoint=endpoint, symbol=symbol)
-    if found is None:
-        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
-    envelope, rows = found
-    whole = not any(rows[name].null_count() for name in "ohlct")
-    if not (whole and rows["t"].is_between(0, MAX_MS).all()):
-        return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
-    check_count(envelope, rows.height, endpoint=endpoint, symbol=symbol)
-    return rows.select(pl.col(wire) if wire != "t" else pl.col(wire) * 1_000_000 for wire in _WIRE).rename(
-        dict(zip(_WIRE, BAR_WIRE, strict=True))
-    )
+    found = cut_rows(body, endpoint=endpoint, symbol=symbol)
+    if found is not None:
+        envelope, start, end = found
+        values = read_bars(body, start, end)
+        if values is not None and values[0].max() <= MAX_MS:
+            check_count(envelope, values.shape[1], endpoint=endpoint, symbol=symbol)
+            return _frame(values)
+    return bar_columns_exact(body, endpoint=endpoint, symbol=symbol)
+
+
+def _frame(values: npt.NDArray[np.float64]) -> pl.DataFrame:
+    names = list(BAR_WIRE)[1:]  # in the order of `massive_lab.decode.bars_quick.FIELDS`
+    columns = [pl.Series(name, row) for name, row in zip(names, values, strict=True)]
+    columns = [column.fill_nan(None) if column.is_nan().any() else column for column in columns]
+    columns[0] = columns[0].cast(pl.Int64) * 1_000_000
+    columns[-1] = columns[-1].cast(pl.Int64)
+    return pl.DataFrame([pl.Series("ticker", [None], pl.String).new_from_index(0, values.shape[1]), *columns])
 
 
 def bar_columns_exact(body: bytes, *, endpoint: str, symbol: str | None = None) -> pl.DataFrame:

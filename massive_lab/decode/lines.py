@@ -23,7 +23,7 @@ import polars as pl
 from massive_lab.decode.pages import Envelope, read_envelope
 from massive_lab.errors import MassiveLabError
 
-__all__ = ["read_flat"]
+__all__ = ["cut_rows", "read_flat"]
 
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -33,10 +33,29 @@ _MARK = b'["rows are read apart"]'
 _SMALL = 4096  # bytes; below that msgspec is quicker than starting a scan
 
 
-def read_flat(
-    body: bytes, wire: Mapping[str, Any], *, endpoint: str, symbol: str | None = None
-) -> tuple[Envelope, pl.DataFrame] | None:
-    """The envelope and the rows of a page of flat objects, or None when the page must be read the exact way.
+def cut_rows(body: bytes, *, endpoint: str, symbol: str | None = None) -> tuple[Envelope, int, int] | None:
+    """The envelope of a page, and where in it the rows stand as a JSON list of objects; None when that is not plain to see.
+
+    The envelope is read with a mark in place of the rows. When the mark comes back as the rows, all around it is valid JSON
+    and what was cut out stood where the rows belong. What was cut out is not yet checked in any way.
+    """
+    start = body.find(_OPEN)
+    end = body.rfind(b"}]") + 2
+    if start < 0 or end - start < _SMALL:
+        return None
+    start += len(_OPEN) - 2
+    head, tail = body[:start], body[end:]
+    if _MARK in head or _MARK in tail:
+        return None
+    try:
+        envelope = read_envelope(head + _MARK + tail, endpoint=endpoint, symbol=symbol)
+    except MassiveLabError:
+        return None
+    return (envelope, start, end) if bytes(envelope.rows) == _MARK else None
+
+
+def read_flat(body: bytes, wire: Mapping[str, Any], *, endpoint: str, symbol: str | None = None) -> pl.DataFrame | None:
+    """The rows of a page of flat objects, or None when the page must be read the exact way.
 
     Parameters
     ----------
@@ -47,36 +66,21 @@ def read_flat(
 
     Returns
     -------
-    tuple of Envelope and polars.DataFrame, or None
+    polars.DataFrame or None
         The columns of `wire`, in the order of the rows; null where a row lacks the field.
     """
-    start = body.find(_OPEN)
-    end = body.rfind(b"}]")
-    if start < 0 or end - start < _SMALL:
+    found = cut_rows(body, endpoint=endpoint, symbol=symbol)
+    if found is None:
         return None
-    start += len(_OPEN) - 1
-    # Read the envelope with a mark in place of the rows: when the mark comes back as the rows, all around is valid JSON
-    # and what was cut out stood where the rows belong.
-    head, tail = body[: start - 1], body[end + 2 :]
-    if _MARK in head or _MARK in tail:
-        return None
-    try:
-        envelope = read_envelope(head + _MARK + tail, endpoint=endpoint, symbol=symbol)
-    except MassiveLabError:
-        return None
-    if bytes(envelope.rows) != _MARK:
-        return None
-    # simd-json reads -0 as the integer 0 and loses the sign. (The first, single byte search is the fast one.)
-    if body.find(b"-", start, end) >= 0 and body.find(b"-0", start, end) >= 0:
-        return None
-    text = np.frombuffer(body, np.uint8)[start : end + 1].copy()
+    _, start, end = found
+    text = np.frombuffer(body, np.uint8)[start + 1 : end - 1].copy()
     match = np.empty(text.size, np.bool_)
     _break_lines(text, match)
     try:
         frame = pl.read_ndjson(text.tobytes(), schema=dict(wire))
     except pl.exceptions.PolarsError:
         return None
-    return (envelope, frame) if _is_all(text, match, frame) else None
+    return frame if _is_all(text, match, frame) else None
 
 
 def _break_lines(text: _Bytes, match: _Flags) -> None:

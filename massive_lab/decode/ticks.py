@@ -166,7 +166,7 @@ def trade_columns(body: bytes, *, symbol: str | None = None) -> Columns:
         Bad JSON, a wrong type, a trade without price, size or SIP time.
     """
     found = read_flat(body, _TRADE_WIRE, endpoint="trades", symbol=symbol)
-    columns = None if found is None else _flat_trades(found[1])
+    columns = None if found is None else _flat_trades(found)
     return trade_columns_exact(body, symbol=symbol) if columns is None else columns
 
 
@@ -191,7 +191,7 @@ def quote_columns(body: bytes, *, symbol: str | None = None) -> Columns:
         Bad JSON, a wrong type, a quote without SIP time.
     """
     found = read_flat(body, _QUOTE_WIRE, endpoint="quotes", symbol=symbol)
-    columns = None if found is None else _flat_quotes(found[1])
+    columns = None if found is None else _flat_quotes(found)
     return quote_columns_exact(body, symbol=symbol) if columns is None else columns
 
 

@@ -25,7 +25,7 @@ fractions = st.floats(0, 1e12, allow_nan=False).map(lambda x: format(x, ".17g") 
 decimals = st.tuples(st.integers(0, 10**10), st.integers(0, 10**9)).map(lambda p: f"{p[0]}.{p[1]}")
 exponents = st.tuples(st.integers(1, 999), st.integers(-20, 20)).map(lambda p: f"{p[0] / 100}e{p[1]}")
 long_numbers = st.integers(10**18, 10**40).map(lambda x: f"{str(x)[:9]}.{str(x)[9:]}")
-negatives = st.sampled_from(["-1.5", "-0", "-0.0", "-3", "-2.5e-3"])
+negatives = st.sampled_from(["-1.5", "-0", "-0.0", "-0e0", "-3", "-2.5e-3"])
 positives = st.one_of(digits, fractions, decimals, exponents, long_numbers)
 numbers = st.one_of(positives, negatives)
 stamps = st.one_of(

@@ -24,8 +24,7 @@ def fill(row: dict[str, object]) -> list[dict[str, object]]:
 def test_a_plain_page_is_read():
     found = read_flat(page(fill({"b": 2**62 + 1, "a": 3})), WIRE, endpoint="trades")
     assert found is not None
-    envelope, frame = found
-    assert envelope.request_id == "r"
+    frame = found
     assert frame.schema == pl.Schema(WIRE)
     assert frame.row(300) == (3.0, 2**62 + 1, None, None)
     assert frame.row(301) == (1.5, 7, "x", [1, 2])
@@ -49,7 +48,6 @@ def test_a_plain_page_is_read():
         {"s": "a},{b"},
         {"c": 5},
         {"c": ["x"]},
-        {"a": -0.0},
         {},
     ],
 )
@@ -57,7 +55,7 @@ def test_what_is_not_proven_is_left_to_the_exact_way(row: dict[str, object]):
     found = read_flat(page(fill(row)), WIRE, endpoint="trades")
     if row == {}:  # a row without fields is a row all the same
         assert found is not None
-        assert found[1].row(300) == (None, None, None, None)
+        assert found.row(300) == (None, None, None, None)
     else:
         assert found is None
 
