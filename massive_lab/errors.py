@@ -104,7 +104,7 @@ class MassiveLabError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default rebuilds from positional arguments alone and would lose every keyword attribute.
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(MassiveLabError):
