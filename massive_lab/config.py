@@ -21,6 +21,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -109,6 +110,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("rest_url", "ws_url"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} is not a text.", hint="Give an address with its scheme.")
             # Paths are put behind these.
             object.__setattr__(self, name, getattr(self, name).rstrip("/"))
         _check_url("MASSIVE_REST_URL", self.rest_url, ("http", "https"))
@@ -120,7 +123,8 @@ class Settings:
 
         for name in ("timeout_s", "connect_timeout_s", "max_attempts", "max_connections", "calls_per_minute"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
                 raise ConfigError(f"{name} is {value!r}.", hint="Give a number above 0.")
 
     def with_(self, **changes: object) -> Settings:

@@ -12,7 +12,26 @@ from massive_lab.errors import ConfigError, InvalidRequest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["to_kind"]
+__all__ = ["check_kind", "to_kind"]
+
+
+def check_kind(kind: object) -> None:
+    """Refuse what `to_kind` cannot make.
+
+    Raises
+    ------
+    ConfigError
+        When pandas or pyarrow is not installed.
+    InvalidRequest
+        For any other kind than polars and pandas.
+    """
+    if not isinstance(kind, str) or kind not in ("polars", "pandas"):
+        raise InvalidRequest(f"frame={repr(kind)[:80]} is not a kind of frame.", hint="Use 'polars' or 'pandas'.")
+    missing = [name for name in ("pandas", "pyarrow") if kind == "pandas" and find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"frame='pandas' needs {' and '.join(missing)}.", hint="Run: pip install 'massive-lab[pandas]'"
+        )
 
 
 @overload
@@ -45,15 +64,9 @@ def to_kind(frame: pl.DataFrame, kind: str) -> Any:
     >>> to_kind(frame, "pandas").dtypes["trade_count"]
     Int64Dtype()
     """
+    check_kind(kind)
     if kind == "polars":
         return frame
-    if kind != "pandas":
-        raise InvalidRequest(f"frame={kind!r} is not a kind of frame.", hint="Use 'polars' or 'pandas'.")
-    missing = [name for name in ("pandas", "pyarrow") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"frame='pandas' needs {' and '.join(missing)}.", hint="Run: pip install 'massive-lab[pandas]'"
-        )
     import pandas as pd
 
     nullable = {pl.Int64: pd.Int64Dtype(), pl.Boolean: pd.BooleanDtype()}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from massive_lab.frames.convert import to_kind
 from massive_lab.lab.core import Core
 from massive_lab.lab.macro import load_regime
 from massive_lab.loaders import chains, history, indicators, reference, snapshots, ticks
@@ -40,8 +41,9 @@ class AsyncLab(Core, Generic[F]):
     """
 
     async def _do(self, work: Coroutine[Any, Any, pl.DataFrame], frame: FrameKind | None) -> F:
-        result: F = self._edge(await self._runner.acall(work), frame)
-        return result
+        kind = self._kind(work, frame)
+        result: Any = to_kind(await self._runner.acall(work), kind)
+        return cast("F", result)
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return await self._runner.acall(work)

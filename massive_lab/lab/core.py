@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from massive_lab.clock import Clock, SystemClock
 from massive_lab.config import Secret, Settings, read_settings
-from massive_lab.errors import ClosedError, ConfigError, InvalidRequest
+from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
+from massive_lab.frames.convert import check_kind
 from massive_lab.loaders.session import Session
 from massive_lab.loaders.snapshots import SnapshotPoller
 from massive_lab.schema.plans import plan as plan_of
@@ -30,6 +33,50 @@ if TYPE_CHECKING:
 __all__ = ["Core", "aconnect", "connect"]
 
 
+class _Parts:
+    """What a client holds open; apart from the client, so that a forgotten one can be collected and its parts ended."""
+
+    def __init__(self, runner: Runner, session: Session, sandbox: SandboxProcess | None) -> None:
+        self.runner = runner
+        self.session = session
+        self.sandbox = sandbox
+        self.lives: weakref.WeakSet[Live] = weakref.WeakSet()
+        self.closed = False
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        # After the runner has registered itself, so that it is still there when this is called.
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Close feeds, requests and the sandbox, in that order; what was closed stays closed."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        atexit.unregister(self.close)
+        if self._pid != os.getpid():
+            return  # a forked child has copies of the handles; what they stand for is its parent's
+        try:
+            for live in list(self.lives):
+                live.close()
+            self.runner.call(self.session.aclose())
+        except ClosedError:
+            pass  # the loop thread has ended already, and with it all that it ran
+        finally:
+            self.runner.release()
+            if self.sandbox is not None:
+                self.sandbox.close()
+
+    def forget(self) -> None:
+        """Close from a thread of its own: the garbage collector may strike anywhere, also in the loop thread."""
+        if not self.closed:
+            threading.Thread(target=self.close, name="massive_lab-end", daemon=True).start()
+
+
+# A feed needs the client it came from, also when nothing else holds it: `for trade in ml.connect(...).live(...).trades()`.
+_owners: weakref.WeakKeyDictionary[Live, Core] = weakref.WeakKeyDictionary()
+
+
 class Core:
     """State shared by `Lab` and `AsyncLab`; not made by users."""
 
@@ -43,69 +90,52 @@ class Core:
         sandbox: SandboxProcess | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if frame not in ("polars", "pandas"):
-            raise InvalidRequest(f"frame is {frame!r}.", hint="Use 'polars' or 'pandas'.")
+        check_kind(frame)
+        limits = plan_of(plan) if plan is not None else None
         self.settings = settings
         self.telemetry = Telemetry()
         self.clock = clock or SystemClock()
         self._frame: FrameKind = frame
+        self._session = Session(settings, telemetry=self.telemetry, clock=self.clock, plan=limits, progress=progress)
         self._runner = Runner.acquire()
-        self._session = Session(
-            settings,
-            telemetry=self.telemetry,
-            clock=self.clock,
-            plan=plan_of(plan) if plan is not None else None,
-            progress=progress,
-        )
-        self._sandbox = sandbox
-        self._lives: weakref.WeakSet[Live] = weakref.WeakSet()
-        self._closing = threading.Lock()
-        self.closed = False
+        self._parts = _Parts(self._runner, self._session, sandbox)
+        weakref.finalize(self, self._parts.forget).atexit = False
+
+    @property
+    def closed(self) -> bool:
+        return self._parts.closed
 
     @property
     def sandbox(self) -> SandboxProcess | None:
         """The sandbox this client started, or None. Its ``control`` switches faults and moves the clock."""
-        return self._sandbox
+        return self._parts.sandbox
 
     def _open_live(self, symbols: object, channels: Sequence[str] | None) -> Live:
-        if self.closed:
-            raise ClosedError("The client is closed.", hint="Connect again.")
-        from massive_lab.live.session import Live
+        wanted = parse_many(symbols)
+        if not self.closed:
+            from massive_lab.live.session import Live
 
-        live = Live(
-            self.settings,
-            self._runner,
-            self.telemetry,
-            self.clock,
-            SnapshotPoller(self._session),
-            parse_many(symbols),
-            channels,
-        )
-        self._lives.add(live)
-        return live
+            poller = SnapshotPoller(self._session)
+            live = Live(self.settings, self._runner, self.telemetry, self.clock, poller, wanted, channels)
+            self._parts.lives.add(live)
+            _owners[live] = self
+            if not self.closed:
+                return live
+            live.close()  # the client was closed meanwhile, and may not have seen it
+        raise ClosedError("The client is closed.", hint="Connect again.")
 
-    def _edge(self, result: pl.DataFrame, frame: FrameKind | None) -> Any:
-        kind = frame or self._frame
-        if kind == "polars":
-            return result
-        from massive_lab.frames.convert import to_kind
-
-        return to_kind(result, kind)
+    def _kind(self, work: Coroutine[Any, Any, Any], frame: FrameKind | None) -> FrameKind:
+        """The kind of frame to give back; checked before anything is asked for."""
+        kind = self._frame if frame is None else frame
+        try:
+            check_kind(kind)
+        except MassiveLabError:
+            work.close()
+            raise
+        return kind
 
     def _close(self) -> None:
-        """Close feeds, requests and the sandbox, in that order; what was closed stays closed."""
-        with self._closing:
-            if self.closed:
-                return
-            self.closed = True
-        try:
-            for live in list(self._lives):
-                live.close()
-            self._runner.call(self._session.aclose())
-        finally:
-            self._runner.release()
-            if self._sandbox is not None:
-                self._sandbox.close()
+        self._parts.close()
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self.settings.sandbox else ""
@@ -132,26 +162,46 @@ def _prepare(
             f"There is no target {target!r}.",
             hint="Leave it out for the vendor (or whatever MASSIVE_REST_URL names), or say 'sandbox'.",
         )
-    started: SandboxProcess | None = None
-    if sandbox is None:
-        from massive_lab.sandbox.process import SandboxProcess as Process
+    key = Secret(api_key or "sandbox")
+    if sandbox is not None:
+        return _settings_of(sandbox, key, changes), None
+    # What is wrong with the settings is said before a process is started for them.
+    _settings_of(_NOWHERE, key, changes)
+    from massive_lab.sandbox.process import SandboxProcess as Process
 
-        sandbox = started = Process(seed=seed)
-    urls = sandbox if isinstance(sandbox, Mapping) else {name: getattr(sandbox, name) for name in _URLS}
-    if missing := [name for name in _URLS[:2] if name not in urls]:
+    started = Process(seed=seed)
+    return _settings_of(started, key, changes), started
+
+
+def _settings_of(sandbox: SandboxProcess | Mapping[str, str], key: Secret, changes: dict[str, Any]) -> Settings:
+    urls: Mapping[str, Any] = (
+        sandbox if isinstance(sandbox, Mapping) else {name: getattr(sandbox, name, None) for name in _URLS}
+    )
+    if missing := [name for name in _URLS[:2] if urls.get(name) is None]:
         raise ConfigError(f"The sandbox's addresses lack {', '.join(missing)}.")
     settings = Settings(
-        api_key=Secret(api_key or "sandbox"),
-        rest_url=urls["rest_url"].rstrip("/"),
-        ws_url=urls["ws_url"].rstrip("/"),
+        api_key=key,
+        rest_url=urls["rest_url"],
+        ws_url=urls["ws_url"],
         control_url=urls.get("control_url"),
         sandbox=True,
         env="development",
     )
-    return settings.with_(**changes), started
+    return settings.with_(**changes)
 
 
 _URLS = ("rest_url", "ws_url", "control_url")
+_NOWHERE = {"rest_url": "http://127.0.0.1:1", "ws_url": "ws://127.0.0.1:1"}
+C = TypeVar("C", bound=Core)
+
+
+def _make(client: type[C], settings: Settings, sandbox: SandboxProcess | None, **options: Any) -> C:
+    try:
+        return client(settings, sandbox=sandbox, **options)
+    except BaseException:
+        if sandbox is not None:
+            sandbox.close()
+        raise
 
 
 @overload
@@ -240,8 +290,39 @@ def connect(
     """
     from massive_lab.lab.sync import Lab as Client
 
+    check_kind(frame)
     resolved, started = _prepare(target, api_key, plan, sandbox, seed, settings)
-    return Client(resolved, frame=frame, plan=plan, progress=progress, sandbox=started, clock=clock)
+    return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)
+
+
+@overload
+def aconnect(
+    target: str | None = None,
+    *,
+    frame: Literal["polars"] = "polars",
+    api_key: str | None = None,
+    plan: str | None = None,
+    progress: bool | None = None,
+    sandbox: SandboxProcess | Mapping[str, str] | None = None,
+    seed: int = 7,
+    clock: Clock | None = None,
+    **settings: Any,
+) -> AsyncLab[pl.DataFrame]: ...
+
+
+@overload
+def aconnect(
+    target: str | None = None,
+    *,
+    frame: Literal["pandas"],
+    api_key: str | None = None,
+    plan: str | None = None,
+    progress: bool | None = None,
+    sandbox: SandboxProcess | Mapping[str, str] | None = None,
+    seed: int = 7,
+    clock: Clock | None = None,
+    **settings: Any,
+) -> AsyncLab[pd.DataFrame]: ...
 
 
 def aconnect(
@@ -268,5 +349,6 @@ def aconnect(
     """
     from massive_lab.lab.aio import AsyncLab as Client
 
+    check_kind(frame)
     resolved, started = _prepare(target, api_key, plan, sandbox, seed, settings)
-    return Client(resolved, frame=frame, plan=plan, progress=progress, sandbox=started, clock=clock)
+    return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["load_regime"]
 
 _SYMBOLS = ("I:SPX", "I:NDX", "I:VIX")
+_MOST_YEARS = 100
 _STAND_IN = "SANDBOX: the Nasdaq Composite stands in for the Nasdaq 100 (NDX)."
 
 
@@ -29,14 +31,16 @@ async def load_regime(session: Session, as_of: object, years: int) -> Regime:
     from massive_lab.regime.label import latest
     from massive_lab.regime.rules import classify
 
-    if years < 1:
-        raise InvalidRequest(f"years is {years}; at least 1 is needed, 2 to warm every feature up.")
+    if not isinstance(years, Real) or not 1 <= years <= _MOST_YEARS:
+        raise InvalidRequest(
+            f"years is {years!r}; a number from 1 to {_MOST_YEARS} is needed, 2 to warm every feature up."
+        )
     if as_of is None:
         async with session.load("regime", ()) as load:
             last = _last_finished(await server_now_ns(load))
     else:
         last = parse_date(as_of, name="as_of")
-    start = last - dt.timedelta(days=round(365.25 * years))
+    start = max(last - dt.timedelta(days=round(365.25 * years)), dt.date(1970, 1, 1))
     frame = await bars(session, _SYMBOLS, "1d", start, last + dt.timedelta(days=1))
     spx, ndx, vix = (frame.filter(pl.col("symbol") == symbol) for symbol in _SYMBOLS)
     notes = [_STAND_IN] if session.settings.sandbox else []

@@ -6,8 +6,9 @@ This file is the one to edit; ``aio.py`` is generated from it by ``tools/build_a
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from massive_lab.frames.convert import to_kind
 from massive_lab.lab.core import Core
 from massive_lab.lab.macro import load_regime
 from massive_lab.loaders import chains, history, indicators, reference, snapshots, ticks
@@ -39,8 +40,9 @@ class Lab(Core, Generic[F]):
     """
 
     def _do(self, work: Coroutine[Any, Any, pl.DataFrame], frame: FrameKind | None) -> F:
-        result: F = self._edge(self._runner.call(work), frame)
-        return result
+        kind = self._kind(work, frame)
+        result: Any = to_kind(self._runner.call(work), kind)
+        return cast("F", result)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.call(work)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from massive_lab.errors import InvalidRequest
 from massive_lab.schema.plans import MAX_OPTION_QUOTES
@@ -172,8 +172,12 @@ def topics_for(symbols: Iterable[Symbol], channels: Iterable[str] | None = None)
     InvalidRequest
         When a channel exists nowhere, or a symbol would be left with no topic.
     """
-    asked = None if channels is None else tuple(dict.fromkeys(channels))
-    if asked is not None and (bad := [channel for channel in asked if channel not in _KINDS]):
+    if isinstance(channels, str):
+        channels = (channels,)  # one channel, not its letters
+    if not isinstance(channels, Iterable | None):
+        raise InvalidRequest(f"channels is {channels!r}.", hint=f"Give a list of some of {', '.join(_KINDS)}.")
+    asked: tuple[Any, ...] | None = None if channels is None else tuple(channels)
+    if asked is not None and (bad := [each for each in asked if not isinstance(each, str) or each not in _KINDS]):
         raise InvalidRequest(f"There is no channel {bad[0]!r}.", hint=f"Use {', '.join(_KINDS)}.")
     topics: dict[Topic, None] = {}
     for symbol in symbols:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import polars as pl
@@ -18,6 +20,9 @@ from massive_lab.schema.plans import MAX_CHAIN_LIMIT, MAX_CONTRACTS_LIMIT
 from massive_lab.schema.symbols import OptionSymbol, Symbol, parse_symbol
 
 __all__ = ["chain", "contracts"]
+
+_MAX_STRIKE = 100_000
+"""A contract's name has eight digits for thousandths."""
 
 
 async def chain(
@@ -157,6 +162,8 @@ def _order(value: Any) -> Any:
 
 
 def _price(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise InvalidRequest(f"strike is {value!r}, not a positive number.")
-    return f"{value:g}" if value == int(value) else repr(float(value))
+    # `Real` takes numpy's numbers too.
+    number = float(value) if isinstance(value, Real | Decimal) and not isinstance(value, bool) else 0.0
+    if not 0 < number < _MAX_STRIKE:
+        raise InvalidRequest(f"strike is {value!r}, not a positive number below {_MAX_STRIKE:,}.")
+    return str(int(number)) if number.is_integer() else repr(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import polars as pl
 
 from massive_lab.errors import InvalidRequest
@@ -81,14 +83,23 @@ async def server_indicator(
         return frame
 
 
-def _params(indicator: str, period: int | None, fast: int, slow: int, signal: int) -> dict[str, str]:
+def _params(indicator: object, period: int | None, fast: int, slow: int, signal: int) -> dict[str, str]:
     if indicator == "macd":
-        if not 0 < fast < slow or signal < 1:
-            raise InvalidRequest(f"MACD needs 0 < fast < slow and signal >= 1; got {fast}, {slow}, {signal}.")
-        return {"short_window": str(fast), "long_window": str(slow), "signal_window": str(signal)}
-    if indicator not in _DEFAULT_PERIOD:
+        if not (all(map(_is_count, (fast, slow, signal))) and fast < slow):
+            raise InvalidRequest(
+                f"MACD needs whole numbers 0 < fast < slow and signal >= 1; got {fast!r}, {slow!r}, {signal!r}."
+            )
+        return {"short_window": str(int(fast)), "long_window": str(int(slow)), "signal_window": str(int(signal))}
+    if not isinstance(indicator, str) or indicator not in _DEFAULT_PERIOD:
         raise InvalidRequest(f"The vendor has no indicator {indicator!r}.", hint="One of sma, ema, rsi, macd.")
     window = _DEFAULT_PERIOD[indicator] if period is None else period
-    if window < 1:
-        raise InvalidRequest(f"period is {window}; it must be at least 1.")
-    return {"window": str(window)}
+    if not _is_count(window):
+        raise InvalidRequest(f"period is {window!r}; it must be a whole number of bars, at least 1.")
+    return {"window": str(int(window))}
+
+
+def _is_count(value: object) -> bool:
+    """Whole and positive; `Integral` takes numpy's integers too."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import polars as pl
 
+from massive_lab.errors import InvalidRequest
 from massive_lab.frames import rest
 from massive_lab.loaders.session import Load, Session, path_of
 from massive_lab.schema.session import trading_date
@@ -46,6 +48,11 @@ async def server_now_ns(load: Load) -> int:
     return int(stamp.timestamp()) * 1_000_000_000
 
 
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise InvalidRequest(f"{name} is {value!r}.", hint=f"Use one of {', '.join(choices)}, or leave it out.")
+
+
 async def market_status(session: Session) -> pl.DataFrame:
     async with session.load("market_status", ()) as load:
         frame = rest.market_status(await load.fetch("market_status", path_of("market_status")))
@@ -69,7 +76,10 @@ async def tickers(
     active: bool = True,
 ) -> pl.DataFrame:
     params = {"active": "true" if active else "false", "sort": "ticker", "order": "asc", "limit": "1000"}
-    given = (("search", search), ("market", market), ("type", type))
+    _one_of("market", market, ("stocks", "indices", "otc"))
+    given: tuple[tuple[str, Any], ...] = (("search", search), ("market", market), ("type", type))
+    if wrong := [name for name, value in given if not isinstance(value, str | None)]:
+        raise InvalidRequest(f"{wrong[0]} is not a text.")
     params |= {name: value for name, value in given if value is not None}
     async with session.load("tickers", ()) as load:
         pages = await load.pages("tickers", path_of("tickers"), params=params, on_page=lambda _: load.progress.step())
@@ -79,6 +89,7 @@ async def tickers(
 
 
 async def exchanges(session: Session, *, asset_class: str | None = None) -> pl.DataFrame:
+    _one_of("asset_class", asset_class, ("stocks", "options"))
     async with session.load("exchanges", ()) as load:
         params = {"asset_class": asset_class} if asset_class else {}
         frame = rest.exchanges(await load.fetch("exchanges", path_of("exchanges"), params=params))
@@ -87,6 +98,7 @@ async def exchanges(session: Session, *, asset_class: str | None = None) -> pl.D
 
 
 async def conditions(session: Session, *, asset_class: str | None = None) -> pl.DataFrame:
+    _one_of("asset_class", asset_class, ("stocks", "options"))
     async with session.load("conditions", ()) as load:
         params = {"limit": "1000", **({"asset_class": asset_class} if asset_class else {})}
         pages = await load.pages("conditions", path_of("conditions"), params=params)

@@ -73,12 +73,12 @@ async def _ticks_of(
     return frame
 
 
-async def last(session: Session, symbols: object, *, kind: str = "trade") -> pl.DataFrame:
+async def last(session: Session, symbols: object, *, kind: object = "trade") -> pl.DataFrame:
     builders: dict[str, tuple[str, str, Callable[..., pl.DataFrame]]] = {
         "trade": ("last_trade", "trades", rest.last_trade),
         "quote": ("last_quote", "quotes", rest.last_quote),
     }
-    if kind not in builders:
+    if not isinstance(kind, str) or kind not in builders:
         raise InvalidRequest(f"kind is {kind!r}.", hint="Use 'trade' or 'quote'.")
     endpoint, table, build = builders[kind]
     wanted: Sequence[Symbol] = sorted(parse_many(symbols), key=str)

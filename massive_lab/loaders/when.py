@@ -1,18 +1,22 @@
 """What a user means by a moment, as UTC nanoseconds or a New York date.
 
 A date (``"2025-06-02"``, `datetime.date`) is a New York trading date. An instant is an aware `datetime` or an ISO text with
-an offset. A naive datetime is refused: the zone of the machine it runs on must never decide which day is asked for.
+an offset. A naive datetime is refused: the zone of the machine it runs on must never decide which day is asked for. So is
+what lies outside 1970 to 2261, where nanoseconds since 1970 end.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 from massive_lab.errors import InvalidRequest
 from massive_lab.schema.session import new_york_ns
 
 __all__ = ["Range", "parse_date", "parse_moment", "parse_range"]
 
+_FIRST, _LAST = dt.date(1970, 1, 1), dt.date(2261, 12, 31)
+_NANOSECONDS = re.compile(r"(.*[.,]\d{6})(\d{1,3})([Zz+-].*)")
 _EXAMPLES = "Use a New York date like '2025-06-02', or an instant with its offset like '2025-06-02T09:30:00-04:00'."
 
 
@@ -43,15 +47,19 @@ def parse_moment(value: object, *, name: str = "moment") -> dt.date | int:
     Raises
     ------
     InvalidRequest
-        For naive datetimes and anything else that is neither.
+        For naive datetimes, what lies outside 1970 to 2261, and anything else that is neither.
 
     Examples
     --------
     >>> parse_moment("2025-06-02"), parse_moment("1970-01-01T00:00:01Z")
     (datetime.date(2025, 6, 2), 1000000000)
     """
+    # What `datetime` cannot hold: nanoseconds beyond the microsecond, as pandas has them and the vendor writes them.
+    beyond = getattr(value, "nanosecond", 0)
     if isinstance(value, str):
         text = value.strip()
+        if (long := _NANOSECONDS.fullmatch(text)) is not None:
+            text, beyond = long[1] + long[3], int(long[2].ljust(3, "0"))
         try:
             value = dt.date.fromisoformat(text) if len(text) == 10 else dt.datetime.fromisoformat(text)
         except ValueError:
@@ -60,10 +68,18 @@ def parse_moment(value: object, *, name: str = "moment") -> dt.date | int:
         if value.tzinfo is None or value.utcoffset() is None:
             raise InvalidRequest(f"{name} {value.isoformat()!r} has no time zone.", hint=_EXAMPLES)
         delta = value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-        return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1_000
+        if not 0 <= delta.days <= (_LAST - _FIRST).days:
+            raise _outside(value, name)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1_000 + beyond
     if isinstance(value, dt.date):
+        if not _FIRST <= value <= _LAST:
+            raise _outside(value, name)
         return value
     raise InvalidRequest(f"{name} is a {type(value).__name__}, not a date or an instant.", hint=_EXAMPLES)
+
+
+def _outside(value: dt.date, name: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} {value.isoformat()!r} is outside {_FIRST.year} to {_LAST.year}.", hint=_EXAMPLES)
 
 
 def parse_date(value: object, *, name: str = "date") -> dt.date:

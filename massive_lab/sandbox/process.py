@@ -94,6 +94,7 @@ class SandboxProcess:
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
         if paused:
             arguments.append("--paused")
+        self._owner = os.getpid()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
         read_fd, write_fd = os.pipe()
         try:
@@ -103,6 +104,8 @@ class SandboxProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=(write_fd,),
+                # Ctrl-C in a terminal and a notebook's interrupt go to the whole group of the parent: not to this one.
+                process_group=0,
             )
         except BaseException:
             os.close(read_fd)
@@ -129,9 +132,12 @@ class SandboxProcess:
         return self._child.pid
 
     def close(self) -> None:
-        """Stop the child and wait for it; may be called again."""
+        """Stop the child and wait for it; may be called again. In a forked process it only lets go of it."""
         if self._child.stdin is not None:
             self._child.stdin.close()
+        if os.getpid() != self._owner:
+            self._errors.close()
+            return
         if self._child.poll() is None:
             self._child.terminate()
             try:
