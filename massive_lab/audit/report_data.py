@@ -153,7 +153,6 @@ def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
 def cleanup(document: Document) -> str:
     """What the process held before, while streaming, and after closing."""
     section = document["sections"]["cleanup"]
-    memory = (document["timings"].get("memory") or {}).get("rows")
     columns = [
         Column("moment", "Moment", right=False),
         Column("threads", "Threads", number),
@@ -161,8 +160,7 @@ def cleanup(document: Document) -> str:
         Column("sockets", "Sockets", number),
         Column("memory_bytes", "Resident memory", bytes_),
     ]
-    held = {row["moment"]: row["memory_bytes"] for row in memory or []}
-    rows = [{**row, "memory_bytes": held.get(row["moment"])} for row in section["held"]]
+    rows = document["timings"].get("held") or section["held"]
     return (
         finding(document, "cleanup.left") + finding(document, "cleanup.memory")
         + table("Held by the process", columns, rows)

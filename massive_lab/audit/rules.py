@@ -231,6 +231,6 @@ RULES: tuple[Rule, ...] = (
     Rule("indicators.agree", "Indicators agree with the server's", 0.5, False, _COMPARED, _same_indicators),
     Rule("regime.labelled", "The regime is known, with reasons", 0.25, False, ("/sections/regime",), _labelled),
     Rule("cleanup.left", "Closing leaves nothing behind", 0.5, True, ("/sections/cleanup/left_over",), _nothing_left),
-    Rule("cleanup.memory", "Memory is given back", 0.25, False, ("/timings/memory/growth_bytes",), _memory),
+    Rule("cleanup.memory", "Memory is given back", 0.25, False, ("/timings/memory_growth_bytes",), _memory),
     Rule("environment.sound", "The environment is sound", 0.25, False, ("/sections/environment/findings",), _sound_environment),
 )  # fmt: skip

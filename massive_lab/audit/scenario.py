@@ -360,14 +360,16 @@ class Audit:
             self._draft.reconciliation = sections.reconciliation_section(lines)
         if self._sandbox is not None:
             self._sandbox.close()
+        before, after = self._held["before"], self._held["after"]
+        rows = [{"moment": moment, **_numbers(x)} for moment, x in self._held.items()]
         self._draft.cleanup = {
-            "left_over": left_over(self._held["before"], self._held["after"]),
-            "held": [
-                {"moment": moment, "threads": len(x.threads), "tasks": x.tasks, "sockets": x.sockets}
-                for moment, x in self._held.items()
-            ],
+            "left_over": left_over(before, after),
+            "held": [row for row in rows if row["moment"] in ("before", "after")],
         }
-        return pl.DataFrame(self._draft.cleanup["held"])
+        # How many idle connections are kept in between depends on how fast the loads were.
+        sizes = {moment: x.memory_bytes for moment, x in self._held.items()}
+        self._draft.timings["held"] = [{**row, "memory_bytes": sizes[row["moment"]]} for row in rows]
+        return pl.DataFrame(rows)
 
     def finish(self) -> Report:
         """Judge what was measured. Shown as the last line of a cell, it is the report."""
@@ -378,18 +380,14 @@ class Audit:
         )
         polled = (self._draft.polling or {}).get("polls_while_live")
         self._draft.polling = sections.polling_section(rows, self.plan, polls_while_live=polled)
-        self._draft.timings["memory"] = self._memory()
+        self._draft.timings["memory_growth_bytes"] = self._memory_growth()
         return Report(sections.build(self._draft, RULES))
 
-    def _memory(self) -> dict[str, Any] | None:
+    def _memory_growth(self) -> int | None:
+        """Resident memory after closing, less that before streaming."""
         sizes = {moment: x.memory_bytes for moment, x in self._held.items()}
         after, loaded = sizes.get("after"), sizes.get("loaded")
-        if after is None or loaded is None:
-            return None
-        return {
-            "growth_bytes": after - loaded,
-            "rows": [{"moment": moment, "memory_bytes": size} for moment, size in sizes.items()],
-        }
+        return None if after is None or loaded is None else after - loaded
 
     # ---- time, by hand
 
@@ -502,6 +500,10 @@ class Report:
         score = self.document["score"]
         label = "SANDBOX " if self.document["synthetic"] else ""
         return f"{label}audit: {score['value']:g} of 10 ({score['not_measured']:g} not measured), {self.document['verdict']}"
+
+
+def _numbers(x: Held) -> dict[str, Any]:
+    return {"threads": len(x.threads), "tasks": x.tasks, "sockets": x.sockets}
 
 
 def _task_counter() -> Callable[[], int]:

@@ -102,7 +102,7 @@ def test_polling_stood_in_at_once_as_predicted_and_stopped(document: dict[str, A
 
 def test_nothing_is_left_behind(document: dict[str, Any]) -> None:
     section = document["sections"]["cleanup"]
-    held = {row["moment"]: row for row in section["held"]}
+    held = {row["moment"]: row for row in document["timings"]["held"]}
     assert section["left_over"] == []
     assert held["streaming"]["sockets"] >= 3
     assert (held["after"]["sockets"], held["after"]["tasks"]) == (0, 0)

@@ -156,7 +156,6 @@ def draft(recording: Recording) -> sections.Draft:
         "left_over": [],
         "held": [
             {"moment": "before", "threads": 3, "tasks": 0, "sockets": 0},
-            {"moment": "streaming", "threads": 4, "tasks": 14, "sockets": 5},
             {"moment": "after", "threads": 3, "tasks": 0, "sockets": 0},
         ],
     }
@@ -172,7 +171,8 @@ def draft(recording: Recording) -> sections.Draft:
     draft.timings = {
         "rest": sections.rest_timings(recording),
         "sizes": sections.sizes(recording, lines),
-        "memory": {"growth_bytes": 2_000_000, "rows": [{"moment": "before", "memory_bytes": 180_000_000}]},
+        "memory_growth_bytes": 2_000_000,
+        "held": [{"moment": "before", "threads": 3, "tasks": 0, "sockets": 0, "memory_bytes": 180_000_000}],
         "run": {"started": "2026-01-01T00:00:00+00:00", "elapsed_s": 31.0},
     }
     return draft

@@ -44,7 +44,7 @@ def test_what_differs_from_run_to_run_stands_under_timings_alone(draft: sections
 
     first = sections.build(draft, RULES)
     draft.timings["rest"]["overall"]["p95_ms"] += 1
-    draft.timings["memory"]["growth_bytes"] += 1
+    draft.timings["memory_growth_bytes"] += 1
     second = sections.build(draft, RULES)
     assert first["timings"]["findings"] != second["timings"]["findings"]
     assert {key: value for key, value in first.items() if key != "timings"} == {

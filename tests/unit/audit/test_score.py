@@ -63,7 +63,7 @@ def test_taking_evidence_away_lowers_the_score_and_keeps_the_ceiling(document: d
         ("/sections/indicators/compared/0/agrees", False, "indicators.agree", "fail"),
         ("/sections/regime/reasons", [], "regime.labelled", "fail"),
         ("/sections/cleanup/left_over", ["thread x"], "cleanup.left", "fail"),
-        ("/timings/memory/growth_bytes", 2**30, "cleanup.memory", "warn"),
+        ("/timings/memory_growth_bytes", 2**30, "cleanup.memory", "warn"),
         ("/sections/environment/findings/0/verdict", "warn", "environment.sound", "warn"),
     ],
 )
