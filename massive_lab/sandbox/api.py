@@ -111,24 +111,28 @@ class MarketData(Protocol):
         """Bars of one ``"second"``, ``"minute"`` or ``"day"`` whose window starts in the range, from what is published by
         `now_ns`; the last may be unfinished. ``start_ns open high low close volume vwap trade_count``, ascending; NaN volume
         and vwap and -1 trade_count for indices. Day windows start at New York midnight. Windows without an eligible trade
-        (index: without a value) are missing."""
+        (index: without a value) are missing.
+        """
         ...
 
     def session_prices(self, symbol: str, date: dt.date, now_ns: int) -> Mapping[str, float] | None:
         """The session of `date` so far: ``open high low close volume vwap previous_close`` and, where there were such prints,
         ``early_price`` (first before the open) and ``late_price`` (last after the close); NaN where there is none. None when
-        nothing was printed by `now_ns` or the date has no session."""
+        nothing was printed by `now_ns` or the date has no session.
+        """
         ...
 
     def contracts(self, underlying: str, as_of: dt.date) -> Columns:
         """Option contracts listed on a date, ascending by ticker: ``ticker root expiration style mic`` (object arrays: str, str,
         datetime.date, american|european, str), ``strike multiplier`` (float) and ``is_call`` (bool). Empty for an underlying
-        without options. An index has its prefix: ``I:SPX``."""
+        without options. An index has its prefix: ``I:SPX``.
+        """
         ...
 
     def chain(self, underlying: str, tickers: Sequence[str], now_ns: int) -> Columns:
         """State of contracts of one underlying at `now_ns`, in the order asked: ``bid_price bid_size bid_exchange ask_price
         ask_size ask_exchange quote_ns trade_price trade_size trade_exchange trade_condition trade_ns iv delta gamma theta vega
         open_interest day_open day_high day_low day_close day_volume day_vwap previous_close``; NaN or -1 where there is none
-        (no greeks for what cannot be solved, no day before the first trade)."""
+        (no greeks for what cannot be solved, no day before the first trade).
+        """
         ...
