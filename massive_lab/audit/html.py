@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "Column",
+    "all_checks",
     "bytes_",
     "figure",
     "finding",
@@ -134,10 +135,14 @@ def paragraph(words: str) -> str:
     return f"<p>{escape(words)}</p>"
 
 
+def all_checks(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The checks of the score, and after them the timed ones."""
+    return [*document["score"]["checks"], *document["timings"].get("checks", ())]
+
+
 def finding(document: Mapping[str, Any], rule_id: str) -> str:
     """The verdict and finding of a rule, where the section it belongs to begins."""
-    for check in document["score"]["checks"]:
+    for check in all_checks(document):
         if check["id"] == rule_id:
-            words = check["finding"] or document["timings"].get("findings", {}).get(rule_id, "")
-            return f'<p class="finding">{mark(check["verdict"])} {escape(words)}</p>'
+            return f'<p class="finding">{mark(check["verdict"])} {escape(check["finding"])}</p>'
     return ""

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from massive_lab.audit import report_data, report_load
-from massive_lab.audit.html import mark, number, percent, seconds
+from massive_lab.audit.html import all_checks, mark, number, percent, seconds
 
 __all__ = ["fragment", "page"]
 
@@ -93,7 +93,7 @@ def _section(document: Document, name: str) -> str:
 def _head(document: Document) -> str:
     score, verdict = document["score"], document["verdict"]
     counts = {
-        kind: sum(check["verdict"] == kind for check in score["checks"])
+        kind: sum(check["verdict"] == kind for check in all_checks(document))
         for kind in ("pass", "warn", "fail", "not measured")
     }
     badge = (
@@ -120,7 +120,8 @@ def _head(document: Document) -> str:
         f'<h1>{escape(_VERDICTS[verdict])}</h1><p class="facts">{escape(" · ".join(facts))}</p></div>'
         f'<div class="score"><p class="big" data-testid="score"><span class="value">{number(score["value"], 1)}</span>'
         f'<span class="of">of 10</span></p>{_gauge(document)}'
-        f'<p class="small">{escape(tally)} among {len(score["checks"])} checks. {ceiling}</p></div></header>{_figures(document)}'
+        f'<p class="small">{escape(tally)} among {len(all_checks(document))} checks. {ceiling}</p></div></header>'
+        + _figures(document)
     )
 
 

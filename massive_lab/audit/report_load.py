@@ -10,6 +10,7 @@ from typing import Any
 from massive_lab.audit import charts
 from massive_lab.audit.html import (
     Column,
+    all_checks,
     bytes_,
     figure,
     finding,
@@ -28,15 +29,13 @@ Document = Mapping[str, Any]
 
 def checks(document: Document) -> str:
     """Every rule with its verdict, its points and the place of its evidence."""
-    timed = document["timings"].get("findings", {})
     rows = [
         {
             **check,
-            "finding": check["finding"] or timed.get(check["id"], ""),
-            "points": f"{number(check['points'], 2)} / {number(check['worth'], 2)}",
+            "points": f"{number(check['points'], 2)} / {number(check['worth'], 2)}" if check["worth"] else "",
             "title": check["title"] + (" (critical)" if check["critical"] else ""),
         }
-        for check in document["score"]["checks"]
+        for check in all_checks(document)
     ]
     columns = [
         Column("title", "Check", right=False),
@@ -47,7 +46,8 @@ def checks(document: Document) -> str:
     ]
     return paragraph(
         "Ten points, shared out by fixed weights. A point is earned only by a measured fact, named in the last column. "
-        "A critical check that fails fails the audit."
+        "A critical check that fails fails the audit. "
+        "What depends on how busy the machine was is judged too, and gives no points."
     ) + table("Checks", columns, rows)
 
 

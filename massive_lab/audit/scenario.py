@@ -29,7 +29,7 @@ from massive_lab.audit.load import LoadPlan, LoadRow, compare, predict
 from massive_lab.audit.reconcile import Line, Served, reconcile
 from massive_lab.audit.recorder import Recorder, Recording
 from massive_lab.audit.report import fragment
-from massive_lab.audit.rules import RULES
+from massive_lab.audit.rules import RULES, TIMED
 from massive_lab.audit.stage import StageClock
 from massive_lab.errors import ClosedError, Timeout
 from massive_lab.lab.core import connect
@@ -381,7 +381,7 @@ class Audit:
         polled = (self._draft.polling or {}).get("polls_while_live")
         self._draft.polling = sections.polling_section(rows, self.plan, polls_while_live=polled)
         self._draft.timings["memory_growth_bytes"] = self._memory_growth()
-        return Report(sections.build(self._draft, RULES))
+        return Report(sections.build(self._draft, RULES, TIMED))
 
     def _memory_growth(self) -> int | None:
         """Resident memory after closing, less that before streaming."""

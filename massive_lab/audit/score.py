@@ -31,7 +31,7 @@ class Rule:
     title : str
         The claim that the rule tests.
     weight : float
-        Its share of the score, relative to the other rules.
+        Its share of the score, relative to the other rules; 0 for a rule that is told and not counted.
     critical : bool
         Whether a failure fails the audit.
     evidence : tuple of str
@@ -121,7 +121,7 @@ def judge(document: Mapping[str, Any], rules: Sequence[Rule]) -> Score:
     >>> judge({"a": 0}, [rule]).verdict, judge({}, [rule]).checks[0].verdict, judge({}, [rule]).ceiling
     ('fail', 'not measured', 10.0)
     """
-    whole = sum(rule.weight for rule in rules)
+    whole = sum(rule.weight for rule in rules) or 1.0
     checks = []
     for rule in rules:
         values = [resolve(document, pointer) for pointer in rule.evidence]

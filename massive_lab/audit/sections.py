@@ -322,8 +322,17 @@ _SECTIONS = (
 )  # fmt: skip
 
 
-def build(draft: Draft, rules: Sequence[Rule]) -> dict[str, Any]:
-    """The finished document, score included."""
+def build(draft: Draft, rules: Sequence[Rule], timed: Sequence[Rule] = ()) -> dict[str, Any]:
+    """The finished document.
+
+    Parameters
+    ----------
+    draft : Draft
+    rules : sequence of Rule
+        What the score stands on; their evidence must not lie under ``timings``.
+    timed : sequence of Rule
+        Judged too, under ``timings``, without points.
+    """
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "massive_lab": __version__,
@@ -336,36 +345,30 @@ def build(draft: Draft, rules: Sequence[Rule]) -> dict[str, Any]:
         "timings": draft.timings,
     }
     score = judge(document, rules)
-    # The finding of a timed rule quotes timings, so it stands among them.
-    timed = {check.rule.id: check.finding for check in score.checks if _is_timed(check.rule)}
     return {
         **document,
         "verdict": score.verdict,
-        "score": _score(score),
-        "timings": {**draft.timings, "findings": timed},
+        "score": {
+            "value": score.value,
+            "ceiling": score.ceiling,
+            "not_measured": score.not_measured,
+            "checks": _checks(score),
+        },
+        "timings": {**draft.timings, "checks": _checks(judge(document, timed))},
     }
 
 
-def _is_timed(rule: Rule) -> bool:
-    return any(pointer.startswith("/timings/") for pointer in rule.evidence)
-
-
-def _score(score: Score) -> Section:
-    return {
-        "value": score.value,
-        "ceiling": score.ceiling,
-        "not_measured": score.not_measured,
-        "checks": [
-            {
-                "id": check.rule.id,
-                "title": check.rule.title,
-                "critical": check.rule.critical,
-                "verdict": check.verdict,
-                "finding": None if _is_timed(check.rule) else check.finding,
-                "points": round(check.points, 3),
-                "worth": round(check.worth, 3),
-                "evidence": list(check.rule.evidence),
-            }
-            for check in score.checks
-        ],
-    }
+def _checks(score: Score) -> list[Section]:
+    return [
+        {
+            "id": check.rule.id,
+            "title": check.rule.title,
+            "critical": check.rule.critical,
+            "verdict": check.verdict,
+            "finding": check.finding,
+            "points": round(check.points, 3),
+            "worth": round(check.worth, 3),
+            "evidence": list(check.rule.evidence),
+        }
+        for check in score.checks
+    ]

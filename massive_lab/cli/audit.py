@@ -99,10 +99,9 @@ def _sum_up(document: Mapping[str, Any], out: Path) -> None:
     label = "SANDBOX  " if document["synthetic"] else ""
     unknown = f", {score['not_measured']:g} not measured" if score["not_measured"] else ""
     print(f"{label}{score['value']:g} of 10{unknown}: {document['verdict']}")
-    timed = document["timings"]["findings"]
-    for check in score["checks"]:
+    for check in (*score["checks"], *document["timings"]["checks"]):
         if check["verdict"] != "pass":
             critical = " (critical)" if check["critical"] else ""
-            print(f"  {check['verdict']}: {check['title']}{critical}. {check['finding'] or timed.get(check['id'], '')}")
+            print(f"  {check['verdict']}: {check['title']}{critical}. {check['finding']}")
     for name in export.FILES:
         print(os.path.relpath(out / name))

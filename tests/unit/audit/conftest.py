@@ -12,7 +12,7 @@ from massive_lab.audit import sections
 from massive_lab.audit.load import compare, predict
 from massive_lab.audit.reconcile import Line, Served, reconcile
 from massive_lab.audit.recorder import Recording
-from massive_lab.audit.rules import RULES
+from massive_lab.audit.rules import RULES, TIMED
 
 WATCHLIST = ("SPY", "AAPL", "I:SPX", "O:SPY190118C00250000")
 PLAN = predict(WATCHLIST)
@@ -180,7 +180,7 @@ def draft(recording: Recording) -> sections.Draft:
 
 @pytest.fixture
 def document(draft: sections.Draft) -> dict[str, Any]:
-    return sections.build(draft, RULES)
+    return sections.build(draft, RULES, TIMED)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from massive_lab.audit.rules import RULES
+from massive_lab.audit.rules import RULES, TIMED
 from massive_lab.audit.score import judge, resolve
 
 _POINTERS = sorted({pointer for rule in RULES for pointer in rule.evidence})
@@ -44,7 +44,6 @@ def test_taking_evidence_away_lowers_the_score_and_keeps_the_ceiling(document: d
     [
         ("/sections/rest/totals/errors", 1, "rest.errors", "fail"),
         ("/sections/rest/loaders/0/failed", 1, "rest.loads", "fail"),
-        ("/timings/rest/overall/p95_ms", 10_001.0, "rest.latency", "warn"),
         ("/sections/reconciliation/lines/0/equal", False, "reconciliation.counts", "fail"),
         ("/sections/subscriptions/totals/duplicates_sent", 1, "subscriptions.shared", "fail"),
         ("/sections/subscriptions/totals/confirmed", 3, "subscriptions.confirmed", "fail"),
@@ -63,7 +62,6 @@ def test_taking_evidence_away_lowers_the_score_and_keeps_the_ceiling(document: d
         ("/sections/indicators/compared/0/agrees", False, "indicators.agree", "fail"),
         ("/sections/regime/reasons", [], "regime.labelled", "fail"),
         ("/sections/cleanup/left_over", ["thread x"], "cleanup.left", "fail"),
-        ("/timings/memory_growth_bytes", 2**30, "cleanup.memory", "warn"),
         ("/sections/environment/findings/0/verdict", "warn", "environment.sound", "warn"),
     ],
 )
@@ -78,6 +76,21 @@ def test_each_rule_sees_its_fault(document: dict[str, Any], path: str, value: ob
     assert [(check.rule.id, check.verdict) for check in bad] == [(rule, verdict)]
     assert score.value < 10
     assert (score.verdict == "fail") == (bad[0].rule.critical and verdict == "fail")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [("rest", {"overall": {"p95_ms": 10_001.0}}, "rest.latency"), ("memory_growth_bytes", 2**30, "cleanup.memory")],
+)
+def test_what_depends_on_the_machine_is_told_and_not_counted(
+    document: dict[str, Any], key: str, value: object, rule: str
+) -> None:
+    document["timings"][key] = value
+    score = judge(document, TIMED)
+    assert [check.rule.id for check in score.checks if check.verdict == "warn"] == [rule]
+    assert {check.worth for check in score.checks} == {0.0}
+    assert judge(document, RULES).value == 10.0
+    assert not any(pointer.startswith("/timings") for rule in RULES for pointer in rule.evidence)
 
 
 def test_an_empty_run_is_not_a_good_one() -> None:
