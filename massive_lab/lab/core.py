@@ -63,9 +63,12 @@ class _Parts:
         except ClosedError:
             pass  # the loop thread has ended already, and with it all that it ran
         finally:
-            self.runner.release()
-            if self.sandbox is not None:
-                self.sandbox.close()
+            # Ctrl-C in the middle skips a step, never what comes after it.
+            try:
+                self.runner.release()
+            finally:
+                if self.sandbox is not None:
+                    self.sandbox.close()
 
     def forget(self) -> None:
         """Close from a thread of its own: the garbage collector may strike anywhere, also in the loop thread."""

@@ -15,14 +15,18 @@ conflate     only the newest event of each symbol is kept; never for trades, whe
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from typing import Literal, TypeAlias, get_args
 
+from massive_lab.clock import SystemClock
 from massive_lab.decode.stream import Event
 from massive_lab.errors import InvalidRequest, SlowReader, Timeout
 
 __all__ = ["Mailbox", "Overflow"]
+
+_LOOK_UP_S = 0.25
 
 Overflow: TypeAlias = Literal["drop_oldest", "error", "conflate"]
 
@@ -153,9 +157,14 @@ class Mailbox:
         SlowReader, SubscriptionFailed ...
             What the mailbox was closed with, once, after the queued events.
         """
+        clock = SystemClock()
+        deadline = math.inf if timeout is None else clock.monotonic() + timeout
         with self._lock:
-            if not self._arrived.wait_for(self._is_ready, timeout):
-                raise Timeout(f"No event for {self.name} within {timeout:g} s.")
+            # In pieces: a signal may come just before the thread lies down, or be given to another thread, and then wakes
+            # nobody; so Ctrl-C is heard when the thread next looks up.
+            while not self._arrived.wait_for(self._is_ready, max(0.0, min(deadline - clock.monotonic(), _LOOK_UP_S))):
+                if clock.monotonic() >= deadline:
+                    raise Timeout(f"No event for {self.name} within {timeout:g} s.")
             return self._or_end(self._pop())
 
     async def aget(self) -> Event | None:
