@@ -71,7 +71,7 @@ def make_hub(channels: str, max_rows: int = 200_000) -> tuple[Hub, dict[str, Rol
     """A hub whose feed never starts: frames are handed to it as the socket's reader would."""
     hub = Hub("stocks", "ws://127.0.0.1:1/stocks", Secret("none"), clock=SystemClock())
     tables = {channel: RollingTable(kind_of(channel), max_rows=max_rows) for channel in channels}
-    hub._start = lambda *_: None  # type: ignore[assignment, return-value]
+    hub.tasks.start = lambda *_, **__: None  # type: ignore[assignment, return-value]
     for channel, table in tables.items():
         for symbol in _SYMBOLS:
             hub.open(Topic("stocks", channel, symbol), [table])

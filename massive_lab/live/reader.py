@@ -9,8 +9,8 @@ import polars as pl
 
 from massive_lab.decode.stream import Event
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError
-from massive_lab.live.hub import Listener
 from massive_lab.live.mailbox import Mailbox, Overflow
+from massive_lab.live.readers import Listener
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic
 from massive_lab.transports.runner import Runner

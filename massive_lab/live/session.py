@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import FrameType
@@ -15,188 +13,18 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, Trade
-from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, SubscriptionFailed, Timeout, TransportError
-from massive_lab.live.hub import TOPIC_COLUMNS, HubReader, Listener
-from massive_lab.live.mailbox import Mailbox, Overflow
+from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, Timeout
+from massive_lab.live.core import Core
+from massive_lab.live.mailbox import Overflow
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
 from massive_lab.live.reader import Reader
-from massive_lab.live.registry import Lease, acquire
-from massive_lab.live.tables import RollingTable
-from massive_lab.live.topics import Topic, kind_of, topics_for
+from massive_lab.live.topics import topics_for
 from massive_lab.schema.symbols import Symbol
 from massive_lab.telemetry import Telemetry
 from massive_lab.transports.runner import Runner
-from massive_lab.typing import Cluster
 
 __all__ = ["Live"]
-
-_TS = pl.Datetime("ns", "UTC")
-_STATUS_COLUMNS = {
-    "cluster": pl.String(),
-    "state": pl.String(),
-    "since": _TS,
-    **dict.fromkeys(
-        ("topics", "readers", "frames", "events", "bytes", "quarantined", "unknown", "reconnects", "polls", "sent"),
-        pl.Int64(),
-    ),
-    "last_error": pl.String(),
-}
-_GAP_COLUMNS = {"cluster": pl.String(), "topic": pl.String(), "start": _TS, "end": _TS}
-
-
-class _Core(Listener):
-    """The part that the loop thread may hold on to, so that a forgotten `Live` can be collected and closed."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        runner: Runner,
-        telemetry: Telemetry,
-        clock: Clock,
-        poller: Poller | None,
-        topics: Sequence[Topic],
-        policy: Policy,
-        caller: str | None,
-    ) -> None:
-        self.runner = runner
-        self.topics = tuple(topics)
-        self.policy = policy
-        self.tables = {
-            channel: RollingTable(kind_of(channel), max_rows=policy.table_rows)
-            for channel in dict.fromkeys(topic.channel for topic in topics)
-        }
-        self.leases: dict[Cluster, Lease] = {}
-        self.failures: dict[Topic, MassiveLabError] = {}
-        self.is_closed = False
-        self.broken: Exception | None = None
-        self._settings = settings
-        self._telemetry = telemetry
-        self._clock = clock
-        self._poller = poller
-        self._caller = caller
-        self._pending = set(self.topics)
-        self._settled = asyncio.Event()
-        self._life = asyncio.Lock()
-        self._ended = threading.Event()
-        self._readers: list[HubReader] = []
-        self._mailboxes: dict[Mailbox, list[HubReader]] = {}
-
-    async def start(self) -> None:
-        try:
-            await self._open_all()
-        except Exception as error:
-            # Whoever waits is told at once; the runner logs it too.
-            self.broken = error
-            self._settled.set()
-            raise
-
-    async def _open_all(self) -> None:
-        async with self._life:
-            for cluster in dict.fromkeys(topic.cluster for topic in self.topics):
-                if self.is_closed:
-                    return
-                lease = await acquire(
-                    self._settings,
-                    cluster,
-                    clock=self._clock,
-                    telemetry=self._telemetry,
-                    poller=self._poller,
-                    policy=self.policy,
-                )
-                self.leases[cluster] = lease
-                for topic in (topic for topic in self.topics if topic.cluster == cluster):
-                    self._open(topic)
-
-    def _open(self, topic: Topic) -> None:
-        hub = self.leases[topic.cluster].hub
-        try:
-            reader = hub.open(topic, [self.tables[topic.channel]], self, name="live", caller=self._caller)
-        except SubscriptionFailed as error:
-            self.failed(topic, error)
-        else:
-            self._readers.append(reader)
-
-    def confirmed(self, topic: Topic) -> None:
-        self._settle(topic)
-
-    def failed(self, topic: Topic, error: MassiveLabError) -> None:
-        self.failures[topic] = error
-        self._settle(topic)
-
-    def _settle(self, topic: Topic) -> None:
-        self._pending.discard(topic)
-        if not self._pending:
-            self._settled.set()
-
-    async def wait(self) -> None:
-        await self._settled.wait()
-        if self.broken is not None:
-            raise self.broken
-        for error in list(self.failures.values()):
-            # A refused key or plan is clearer than its effect on one topic.
-            raise error.__cause__ if isinstance(error.__cause__, TransportError) else error
-        if self.is_closed:
-            raise ClosedError("The live session was closed.")
-
-    def waiting_for(self) -> list[str]:
-        return sorted(topic.wire for topic in set(self._pending))
-
-    async def listen(self, mailbox: Mailbox, topics: tuple[Topic, ...], listener: Listener) -> None:
-        async with self._life:
-            if self.is_closed:
-                mailbox.close()
-                return
-            opened = self._mailboxes.setdefault(mailbox, [])
-            for topic in topics:
-                if (error := self.failures.get(topic)) is not None:
-                    listener.failed(topic, error)
-                    continue
-                hub = self.leases[topic.cluster].hub
-                try:
-                    opened.append(hub.open(topic, [mailbox], listener, name=mailbox.name, caller=self._caller))
-                except SubscriptionFailed as late:
-                    listener.failed(topic, late)
-
-    async def unlisten(self, mailbox: Mailbox) -> None:
-        for reader in self._mailboxes.pop(mailbox, []):
-            self.leases[reader.topic.cluster].hub.close_reader(reader)
-
-    async def aclose(self) -> None:
-        self.is_closed = True
-        async with self._life:
-            for mailbox in list(self._mailboxes):
-                mailbox.close()
-                await self.unlisten(mailbox)
-            for reader in self._readers:
-                self.leases[reader.topic.cluster].hub.close_reader(reader)
-            self._readers.clear()
-            self._settled.set()
-            for lease in self.leases.values():
-                await lease.release()
-            self._ended.set()
-
-    async def topic_rows(self) -> pl.DataFrame:
-        own = {(topic.cluster, topic.wire) for topic in self.topics}
-        frames = [lease.hub.topics() for lease in self.leases.values()]
-        whole = pl.concat([pl.DataFrame(schema=TOPIC_COLUMNS), *frames])
-        return whole.filter([pair in own for pair in whole.select("cluster", "topic").iter_rows()])
-
-    async def status_rows(self) -> pl.DataFrame:
-        rows = [lease.hub.status() for lease in self.leases.values()]
-        return pl.DataFrame(rows, schema=_STATUS_COLUMNS, orient="row")
-
-    async def gap_rows(self) -> pl.DataFrame:
-        own = {(topic.cluster, topic.wire) for topic in self.topics}
-        rows = [
-            (gap.cluster, wire, gap.start_ns, gap.end_ns)
-            for lease in self.leases.values()
-            for gap in lease.hub.gaps
-            for wire in gap.topics
-            if (gap.cluster, wire) in own
-        ]
-        return pl.DataFrame(rows, schema=_GAP_COLUMNS, orient="row")
-
 
 class Live:
     """Live events of some symbols. Returns at once; connecting, subscribing and reconnecting happen behind it.
@@ -239,7 +67,7 @@ class Live:
         self.symbols = tuple(symbol.text for symbol in symbols)
         self._is_sandbox = settings.sandbox
         self._runner = runner
-        self._core = _Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), _caller())
+        self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), _caller())
         runner.spawn(self._core.start(), name="live session")
         # Closing at exit is the runner's work; this is for a session that is forgotten in a notebook.
         self._finalizer = weakref.finalize(self, _abandon, self._core)
@@ -355,7 +183,7 @@ class Live:
     def close(self) -> None:
         """Close every reader and, with the last session that uses them, the sockets. Idempotent."""
         self._finalizer.detach()
-        if self._core.is_closed and self._core._ended.is_set():
+        if self._core.is_closed and self._core.ended.is_set():
             return
         if self._runner.in_loop_thread:
             self._runner.submit(self._core.aclose())
@@ -365,7 +193,7 @@ class Live:
     async def aclose(self) -> None:
         """As `close`, from any event loop."""
         self._finalizer.detach()
-        if not self._core._ended.is_set():
+        if not self._core.ended.is_set():
             await self._runner.acall(self._core.aclose())
 
     @property
@@ -403,7 +231,7 @@ class Live:
         return f"<{label}Live {shown}: {len(self._core.topics)} topics, {state}>"
 
 
-def _abandon(core: _Core) -> None:
+def _abandon(core: Core) -> None:
     if core.is_closed:
         return
     try:

@@ -15,8 +15,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from massive_lab.clock import ManualClock
 from massive_lab.config import Secret, Settings
-from massive_lab.live.hub import Hub, Listener
+from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
+from massive_lab.live.readers import Listener
 from massive_lab.live.topics import Topic
 from massive_lab.telemetry import Event, Telemetry
 from massive_lab.transports.runner import Runner

@@ -1,0 +1,57 @@
+"""What a hub hands out and hears: readers of a topic, whom to tell, what was missed, and why a topic failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from massive_lab.errors import MassiveLabError, SubscriptionFailed, TransportError
+from massive_lab.live.refs import Denied
+from massive_lab.live.routes import Sink
+from massive_lab.live.topics import Topic
+from massive_lab.typing import Cluster
+
+__all__ = ["Gap", "HubReader", "Listener", "denial", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Nothing was received between the two UTC instants (ns)."""
+
+    cluster: Cluster
+    topics: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+
+
+class Listener:
+    """What the owner of a reader wants to hear; all on the loop thread. The defaults do nothing."""
+
+    def confirmed(self, topic: Topic) -> None:
+        """The topic is live."""
+
+    def failed(self, topic: Topic, error: MassiveLabError) -> None:
+        """The topic is lost to this reader, which is closed."""
+
+
+@dataclass(slots=True, eq=False)
+class HubReader:
+    """One reader of one topic."""
+
+    id: str
+    topic: Topic
+    sinks: tuple[Sink, ...]
+    listener: Listener
+    caller: str | None
+    is_open: bool = True
+    n_dropped: int = 0
+
+
+def denial(denied: Denied) -> SubscriptionFailed:
+    hint = "The plan lacks this topic." if "not authorized" in denied.reason else "Check the topic and the plan."
+    return SubscriptionFailed(denied.topic.wire, denied.reason, symbol=denied.topic.symbol, hint=hint)
+
+
+def failure(topic: Topic, cause: TransportError) -> SubscriptionFailed:
+    error = SubscriptionFailed(topic.wire, cause.message.rstrip("."), symbol=topic.symbol, hint=cause.hint)
+    error.__cause__ = cause
+    return error
