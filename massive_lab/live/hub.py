@@ -252,8 +252,7 @@ class Hub:
     def frame(self, data: bytes) -> Sequence[Status]:
         """Decode, dispatch and count one frame; gives back its control messages."""
         messages = self._decoder.decode(data)
-        if self._is_online:
-            messages = self.fallback.without_repeats(messages)
+        messages = self.fallback.without_repeats(messages) if self._is_online else messages
         now_ns = self.clock.now_ns()
         touched, others = self.routes.dispatch(messages, now_ns)
         n_events = len(messages) - len(others)

@@ -21,7 +21,7 @@ __all__ = ["RollingTable"]
 
 # Small enough that the objects of a piece are still in the processor's cache when they become columns.
 _PIECE = 1_024
-_MANY_PIECES = 64
+_MANY_PIECES = 256
 
 
 class RollingTable:

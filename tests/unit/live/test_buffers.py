@@ -122,7 +122,7 @@ def test_reading_often_does_not_pile_up_pieces():
     for i in range(500):
         fill(table, trades(i))
         assert table.frame().height == i + 1
-    assert len(table._pieces) <= 70
+    assert len(table._pieces) <= 257
 
 
 def test_an_older_event_does_not_become_the_last():
