@@ -68,7 +68,9 @@ def page(document: Document) -> str:
 def fragment(document: Document, *, only: str | None = None) -> str:
     """The same sections as the output of a notebook cell, with their own style; `only` names a single one."""
     content = _section(document, only) if only else _body(document)
-    return f'<style>{style()}</style><div class="mlr in-notebook">{content}</div>'
+    # Said three times the class outweighs the notebook's own rules for tables and lists.
+    css = style().replace(".mlr", ".mlr.mlr.mlr")
+    return f'<style>{css}</style><div class="mlr in-notebook">{content}</div>'
 
 
 def _body(document: Document) -> str:
