@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     assert frame_now.height == 100_000
     print(
         f"100,000 ticks to Polars, all {frame_now.width} columns: {statistics.median(times):.2f} ms, "
-        f"{times[0]:.2f} ms the first time, when the pieces are joined"
+        f"{times[0]:.2f} ms the first time"
     )
 
     worst = min(ratios.values())
