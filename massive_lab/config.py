@@ -109,6 +109,9 @@ class Settings:
     """Sent with every REST request; never shown, since a gateway may want a token here."""
 
     def __post_init__(self) -> None:
+        if not _is_key(self.api_key):
+            # An HTTP library would say so too, and quote it.
+            raise ConfigError("The API key is empty, or has blanks, control or foreign characters around or in it.")
         for name in ("rest_url", "ws_url"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} is not a text.", hint="Give an address with its scheme.")
@@ -163,7 +166,7 @@ def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
 
 
 def read_settings(
-    environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None, api_key: str | None = None
+    environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None, api_key: str | Secret | None = None
 ) -> Settings:
     """Read the settings now.
 
@@ -173,7 +176,7 @@ def read_settings(
         Instead of the process environment.
     dotenv : Path, optional
         Instead of ``.env`` in the working directory. A file that does not exist is no error.
-    api_key : str, optional
+    api_key : str or Secret, optional
         Wins over MASSIVE_API_KEY.
 
     Returns
@@ -191,7 +194,8 @@ def read_settings(
     'http://127.0.0.1:8080'
     """
     # From here on no local variable holds the key in the clear: some tracebacks show them.
-    keys = {"api_key": Secret(api_key)} if api_key is not None else {}
+    given = api_key if isinstance(api_key, Secret | None) else Secret(api_key)
+    keys = {} if given is None else {"api_key": given}
     api_key = None
     dotenv = Path(".env") if dotenv is None else dotenv
     values = _collect(dotenv, os.environ if environ is None else environ)

@@ -55,7 +55,10 @@ class _Parts:
             self.closed = True
         atexit.unregister(self.close)
         if self._pid != os.getpid():
-            return  # a forked child has copies of the handles; what they stand for is its parent's
+            # A forked child has copies of the handles; what they stand for is its parent's.
+            if self.sandbox is not None:
+                self.sandbox.close()
+            return
         try:
             for live in list(self.lives):
                 live.close()
@@ -80,6 +83,21 @@ class _Parts:
 _owners: weakref.WeakKeyDictionary[Live, Core] = weakref.WeakKeyDictionary()
 
 
+class _Fork:
+    """Whether this process was forked from one that had a client: Polars' threads do not come along, and its locks do."""
+
+    n_made = 0
+    behind = False
+
+    @classmethod
+    def after(cls) -> None:
+        cls.behind = cls.n_made > 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Fork.after)
+
+
 class Core:
     """State shared by `Lab` and `AsyncLab`; not made by users."""
 
@@ -94,6 +112,12 @@ class Core:
         clock: Clock | None = None,
     ) -> None:
         check_kind(frame)
+        if _Fork.behind:
+            raise ConfigError(
+                "This process was forked from one that had a client: the first frame made here would never be finished.",
+                hint="Start workers with multiprocessing.get_context('spawn') or 'forkserver'.",
+            )
+        _Fork.n_made += 1
         limits = plan_of(plan) if plan is not None else None
         self.settings = settings
         self.telemetry = Telemetry()
@@ -148,7 +172,7 @@ class Core:
 
 def _prepare(
     target: str | None,
-    api_key: str | None,
+    key: Secret | None,
     plan: str | None,
     sandbox: SandboxProcess | Mapping[str, str] | None,
     seed: int,
@@ -159,13 +183,13 @@ def _prepare(
     if target is None:
         if sandbox is not None:
             raise InvalidRequest("sandbox= was given, but not named.", hint="Say connect('sandbox', sandbox=...).")
-        return read_settings(api_key=api_key).with_(**changes), None
+        return read_settings(api_key=key).with_(**changes), None
     if target != "sandbox":
         raise ConfigError(
             f"There is no target {target!r}.",
             hint="Leave it out for the vendor (or whatever MASSIVE_REST_URL names), or say 'sandbox'.",
         )
-    key = Secret(api_key or "sandbox")
+    key = key or Secret("sandbox")
     if sandbox is not None:
         return _settings_of(sandbox, key, changes), None
     # What is wrong with the settings is said before a process is started for them.
@@ -282,7 +306,7 @@ def connect(
     Raises
     ------
     ConfigError
-        When there is no key, or a setting is malformed.
+        When there is no key, a setting is malformed, or this process was forked from one that had a client.
 
     Examples
     --------
@@ -294,7 +318,9 @@ def connect(
     from massive_lab.lab.sync import Lab as Client
 
     check_kind(frame)
-    resolved, started = _prepare(target, api_key, plan, sandbox, seed, settings)
+    # From here on no local variable holds the key in the clear: some tracebacks show them.
+    key, api_key = None if api_key is None else Secret(api_key), None
+    resolved, started = _prepare(target, key, plan, sandbox, seed, settings)
     return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)
 
 
@@ -353,5 +379,7 @@ def aconnect(
     from massive_lab.lab.aio import AsyncLab as Client
 
     check_kind(frame)
-    resolved, started = _prepare(target, api_key, plan, sandbox, seed, settings)
+    # From here on no local variable holds the key in the clear: some tracebacks show them.
+    key, api_key = None if api_key is None else Secret(api_key), None
+    resolved, started = _prepare(target, key, plan, sandbox, seed, settings)
     return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)

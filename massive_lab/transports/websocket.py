@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -32,6 +33,16 @@ __all__ = ["Connection", "connect"]
 
 _MAX_FRAME_BYTES = 16 * 2**20
 _QUEUED_FRAMES = 256
+
+
+class _WithoutFrames(logging.LoggerAdapter[logging.Logger]):
+    """At DEBUG the WebSocket library logs every frame and header, and one of the frames is the key."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's name
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+_LOGGER = _WithoutFrames(logging.getLogger("massive_lab.websocket"))
 
 
 class Connection:
@@ -154,6 +165,7 @@ async def connect(
             ping_timeout=ping_timeout_s,
             max_size=max_frame_bytes,
             max_queue=_QUEUED_FRAMES,
+            logger=_LOGGER,
             proxy=None if _is_loopback(parts.hostname) else True,
         )
     except InvalidStatus as refused:

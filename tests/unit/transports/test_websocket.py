@@ -173,3 +173,13 @@ async def test_a_server_that_talks_nonsense():
 async def test_an_address_with_more_than_host_and_path_is_refused(url):
     with pytest.raises(InvalidRequest):
         await connect(url)
+
+
+async def test_the_library_below_never_logs_frames_or_headers_whatever_the_level(server, caplog):
+    url, _ = server
+    with caplog.at_level(1):
+        connection = await connect(url + "/echo", headers={"X-Token": "canary-header"})
+        await connection.send('{"action": "auth", "params": "canary-key"}')
+        await connection.recv()
+        await connection.close()
+    assert "canary" not in caplog.text
