@@ -723,15 +723,19 @@ async def test_a_call_made_while_an_identical_one_is_being_aborted_is_its_own_an
 @pytest.mark.asyncio
 async def test_an_answer_that_has_come_is_not_a_flight_to_join() -> None:
     async with bench(answers(b"1"), answers(b"2")) as b:
-        first = asyncio.create_task(b.get())
-        await asyncio.sleep(0)
-        (flight,) = b.transport._flights.values()
-        again: list[asyncio.Task[Any]] = []
-        # This callback comes after the transport's own and before the waiter's next step.
-        flight.task.add_done_callback(lambda _: again.append(asyncio.create_task(b.get())))
-        assert (await first).body == b"1"
-        await until(lambda: again)
-        assert (await again[0]).body == b"2"
+        over = asyncio.Event()
+        # Set in the last step of the first call's task: who waits for it runs before any callback of that task.
+        b.telemetry.add(lambda event: over.set() if type(event) is RequestDone else None)
+
+        async def late() -> bytes:
+            await over.wait()
+            assert [flight.task.done() for flight in b.transport._flights.values()] == [True]
+            return (await b.get()).body
+
+        second = asyncio.create_task(late())
+        assert (await b.get()).body == b"1"
+        assert await second == b"2"
+        assert b.of(RequestCoalesced) == []
 
 
 # the end
@@ -775,10 +779,11 @@ async def test_a_caller_who_is_cancelled_himself_hears_that_and_not_that_the_cli
     async with bench(hangs) as b:
         task = asyncio.create_task(b.get())
         await until(lambda: b.server.heads)
-        closing = asyncio.create_task(b.transport.aclose())
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task, closing])
+        (flight,) = b.transport._flights.values()
+        # Both at once: the request has been aborted by `aclose`, and the caller not yet told.
+        flight.task.add_done_callback(lambda _: task.cancel())
+        await b.transport.aclose()
+        await asyncio.wait([task])
         assert task.cancelled()
 
 

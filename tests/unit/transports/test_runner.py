@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import gc
@@ -176,6 +177,19 @@ def test_ctrl_c_cancels_the_call_at_whatever_moment_it_comes(runner: Runner, swi
         assert isinstance(stuck.ended_by, asyncio.CancelledError)
         presser.join()
     assert runner.call(value("the next cell")) == "the next cell"
+
+
+def test_an_interrupt_that_wakes_nobody_is_heard_long_before_the_work_is_done(runner: Runner) -> None:
+    finished = threading.Event()
+
+    async def work() -> None:
+        _thread.interrupt_main()  # marks the main thread, and leaves it asleep
+        await asyncio.sleep(10)
+        finished.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.call(work())
+    assert not finished.is_set()
 
 
 def test_ctrl_c_before_the_work_was_handed_over(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,6 +497,23 @@ def test_who_comes_while_the_last_leaves_gets_a_runner_that_runs(switching: None
         jobs = [pool.submit(work) for _ in range(n)]
         assert [job.result(60) for job in jobs] == [rounds] * n
     assert "massive_lab-io" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_runner_that_is_about_to_close_is_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[Runner] = []
+    close = Runner.close
+
+    def slowly(self: Runner) -> None:
+        got.append(Runner.acquire())
+        close(self)
+
+    first = Runner.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "close", slowly)
+        first.release()
+    assert got[0] is not first
+    assert got[0].call(value(1)) == 1
+    got[0].release()
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
