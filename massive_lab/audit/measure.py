@@ -141,7 +141,8 @@ def regime_section(regime: Regime) -> Section:
     """The label of the last date with its reasons, the count of days by label, and two years to look at."""
     days = regime.history
     labelled = days.drop_nulls("regime")
-    counts = {name: labelled.filter(pl.col("regime") == name).height for name in ("risk_on", "neutral", "risk_off")}
+    names = ("risk_on", "neutral", "risk_off", "stress")
+    counts = {name: labelled.filter(pl.col("regime") == name).height for name in names}
     shown = days.tail(2 * _CHART_ROWS)
     return {
         "last": regime.label,
@@ -162,8 +163,8 @@ def regime_section(regime: Regime) -> Section:
             "price_name": "SPX",
             "price": [_round(value, 2) for value in shown["spx"]],
             "vix": [_round(value, 2) for value in shown["vix"]],
-            "defensive": [label == "risk_off" for label in shown["regime"]],
-            "caption": "S&P 500 and VIX by day; days labelled risk_off stand on a grey ground.",
+            "defensive": [label in ("risk_off", "stress") for label in shown["regime"]],
+            "caption": "S&P 500 and VIX by day; days labelled risk_off or stress stand on a grey ground.",
         },
     }
 

@@ -29,7 +29,7 @@ _STAND_IN = "SANDBOX: the Nasdaq Composite stands in for the Nasdaq 100 (NDX)."
 async def load_regime(session: Session, as_of: object, years: int) -> Regime:
     """Daily bars of the three indices up to `as_of`, included, and the regime they make."""
     from massive_lab.regime.label import latest
-    from massive_lab.regime.rules import classify
+    from massive_lab.regime.classifier import classify
 
     if not isinstance(years, Real) or not 1 <= years <= _MOST_YEARS:
         raise InvalidRequest(

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from massive_lab.regime.label import Regime, flips_per_year, latest
-from massive_lab.regime.rules import DEFAULT_RULES, Rules, classify
+from massive_lab.regime.classifier import LiveValues, classify
+from massive_lab.regime.label import Regime, flips, flips_per_year, latest
+from massive_lab.regime.rules import DEFAULT_RULES, STRICT_RULES, Rules
 
-__all__ = ["DEFAULT_RULES", "Regime", "Rules", "classify", "flips_per_year", "latest"]
+__all__ = [
+    "DEFAULT_RULES",
+    "STRICT_RULES",
+    "LiveValues",
+    "Regime",
+    "Rules",
+    "classify",
+    "flips",
+    "flips_per_year",
+    "latest",
+]

@@ -13,7 +13,7 @@ from massive_lab.indicators import sma
 if TYPE_CHECKING:
     from massive_lab.regime.rules import Rules
 
-__all__ = ["closes", "held", "index_features", "ladder", "volatility_features"]
+__all__ = ["closes", "fear_features", "held", "index_features", "ladder", "percentile", "volatility_features"]
 
 _SESSIONS_A_YEAR = 252
 
@@ -79,20 +79,36 @@ def closes(frame: pl.DataFrame, what: str) -> pl.DataFrame:
 
 
 def index_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Trend and momentum of one index.
+    """Trends and momentum of one index.
 
     Returns
     -------
     polars.DataFrame
-        `date close mean distance trend momentum`. `distance` is close over its mean less 1; `trend` is ``up`` or
-        ``down``, and changes only when the distance leaves the band on the other side; `momentum` is the return over
-        `rules.momentum_sessions`. Null while warming up.
+        `date close mean distance trend fast_mean fast_distance fast_trend position momentum`. `distance` is close over its
+        mean less 1; `trend` is ``up`` or ``down``, and changes only when the distance leaves the band on the other side;
+        the same for the fast mean. `position` joins the two trends: ``above both``, ``below fast`` (above the slow mean
+        alone), ``above fast`` (alone) or ``below both``. `momentum` is the return over `rules.momentum_sessions`. Null
+        while warming up.
     """
-    made = data.with_columns(sma("close", period=rules.trend_sessions, by=None, name="mean")).with_columns(
+    made = data.with_columns(
+        sma("close", period=rules.trend_sessions, by=None, name="mean"),
+        sma("close", period=rules.fast_sessions, by=None, name="fast_mean"),
+    ).with_columns(
         distance=pl.col("close") / pl.col("mean") - 1,
+        fast_distance=pl.col("close") / pl.col("fast_mean") - 1,
         momentum=pl.col("close") / pl.col("close").shift(rules.momentum_sessions) - 1,
     )
-    return made.with_columns(trend=pl.Series(held(made["distance"].to_list(), rules.trend_band), dtype=pl.String))
+    slow, fast = pl.col("trend"), pl.col("fast_trend")
+    return made.with_columns(
+        trend=pl.Series(held(made["distance"].to_list(), rules.trend_band), dtype=pl.String),
+        fast_trend=pl.Series(held(made["fast_distance"].to_list(), rules.trend_band), dtype=pl.String),
+    ).with_columns(
+        position=pl.when(slow.is_null() | fast.is_null())
+        .then(None)
+        .when(slow == "up")
+        .then(pl.when(fast == "up").then(pl.lit("above both")).otherwise(pl.lit("below fast")))
+        .otherwise(pl.when(fast == "up").then(pl.lit("above fast")).otherwise(pl.lit("below both")))
+    )
 
 
 def held(distances: Sequence[float | None], band: float) -> list[str | None]:
@@ -157,13 +173,35 @@ def volatility_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     -------
     polars.DataFrame
         `date realised_vol realised_vol_percentile`. Volatility is the sample standard deviation of log returns over
-        `rules.vol_sessions`, times the root of 252; the percentile is the share, 0 to 100, of the last
-        `rules.vol_history` values at or below today's. Null while warming up.
+        `rules.vol_sessions`, times the root of 252; the percentile is as of `percentile` over `rules.vol_history`. Null
+        while warming up.
     """
-    window = rules.vol_history
-    made = data.select(
+    return data.select(
         "date",
         realised_vol=pl.col("close").log().diff().rolling_std(rules.vol_sessions) * _SESSIONS_A_YEAR**0.5,
-    )
-    rank = pl.col("realised_vol").rolling_rank(window, method="max", min_samples=window)
-    return made.with_columns(realised_vol_percentile=100.0 * rank / window)
+    ).with_columns(realised_vol_percentile=percentile("realised_vol", rules.vol_history))
+
+
+def fear_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """The VIX by its own history.
+
+    Returns
+    -------
+    polars.DataFrame
+        `date vix vix_percentile vix_band`: the percentile over the last `rules.vix_history` closes of the VIX and its band.
+        Null while warming up.
+    """
+    made = data.select("date", vix="close").with_columns(vix_percentile=percentile("vix", rules.vix_history))
+    bands = ladder(made["vix_percentile"].to_list(), rules.vix_bands, rules.vix_band_margin)
+    return made.with_columns(vix_band=pl.Series(bands, dtype=pl.String))
+
+
+def percentile(column: str, window: int) -> pl.Expr:
+    """Share, 0 to 100, of the last `window` values at or below today's, today included; null before there are as many.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"x": [1.0, 3.0, 2.0, 2.0]}).select(percentile("x", 2))["x"].to_list()
+    [None, 100.0, 50.0, 100.0]
+    """
+    return pl.col(column).rolling_rank(window, method="max", min_samples=window) * 100.0 / window

@@ -14,13 +14,15 @@ import polars as pl
 from massive_lab.errors import InvalidRequest
 from massive_lab.regime.rules import DEFAULT_RULES, SCHEMA, Rules
 
-__all__ = ["Regime", "flips_per_year", "latest"]
+__all__ = ["Regime", "flips", "flips_per_year", "latest"]
 
 _INPUTS = (
-    "spx", "trend_spx", "momentum_spx", "ndx", "trend_ndx", "momentum_ndx", "vix", "vix_level", "realised_vol",
-    "realised_vol_percentile",
+    "spx", "trend_spx", "position_spx", "momentum_spx", "ndx", "trend_ndx", "position_ndx", "momentum_ndx", "vix",
+    "vix_level", "vix_percentile", "vix_band", "realised_vol", "realised_vol_percentile", "alignment",
 )  # fmt: skip
-_COLOURS = {"risk_on": "#1a7f37", "neutral": "#6e7781", "risk_off": "#b42318", "unknown": "#6e7781"}
+_COLOURS = {
+    "risk_on": "#1a7f37", "neutral": "#6e7781", "risk_off": "#b42318", "stress": "#b42318", "unknown": "#6e7781"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -32,7 +34,12 @@ class Regime:
     date : datetime.date
         Last New York date used.
     label : str
-        ``risk_on``, ``neutral``, ``risk_off``, or ``unknown`` when an input is missing or warming up.
+        ``risk_on``, ``neutral``, ``risk_off``, ``stress``, or ``unknown`` when an input is missing or warming up.
+    bias : str
+        ``long``, ``flat``, ``short`` as `massive_lab.regime.classify` defines them, or ``unknown`` with the label. The side
+        on which votes and trends agree today; no forecast and no advice.
+    is_final : bool
+        False while the day is not over.
     score : int or None
         Sum of the votes.
     reasons : tuple of str
@@ -41,6 +48,8 @@ class Regime:
         The features the votes were taken on; None where there is none.
     flips_per_year : float or None
         Changes of the label per calendar year over `history`; None for less than a year of labels.
+    flips_per_year_without_bands : float or None
+        The same for the label without hysteresis.
     source_notes : tuple of str
         What to know about the data, such as one index standing in for another.
     rules_version : str
@@ -50,16 +59,19 @@ class Regime:
 
     date: dt.date
     label: str
+    bias: str
+    is_final: bool
     score: int | None
     reasons: tuple[str, ...]
     inputs: Mapping[str, Any]
     flips_per_year: float | None
+    flips_per_year_without_bands: float | None
     source_notes: tuple[str, ...]
     rules_version: str
     history: pl.DataFrame = field(compare=False)
 
     def __repr__(self) -> str:
-        lines = [f"Regime {self.label} as of {self.date}{self._score()}"]
+        lines = [f"Regime {self.label} as of {self._when()}{self._score()}"]
         lines += [f"  - {reason}" for reason in self.reasons]
         lines += [f"  {note}" for note in (*self._facts(), *self.source_notes)]
         return "\n".join(lines)
@@ -69,15 +81,20 @@ class Regime:
         notes = "".join(f"<div><small>{escape(note)}</small></div>" for note in (*self._facts(), *self.source_notes))
         colour = _COLOURS.get(self.label, _COLOURS["unknown"])
         return (
-            f'<div><strong style="color:{colour}">{escape(self.label)}</strong> as of {self.date}{escape(self._score())}'
+            f'<div><strong style="color:{colour}">{escape(self.label)}</strong> as of {self._when()}{escape(self._score())}'
             f"<ul>{items}</ul>{notes}</div>"
         )
 
+    def _when(self) -> str:
+        return f"{self.date}{'' if self.is_final else ' (not finished)'}"
+
     def _score(self) -> str:
-        return "" if self.score is None else f", score {self.score:+d}"
+        return "" if self.score is None else f", score {self.score:+d}, bias {self.bias}"
 
     def _facts(self) -> list[str]:
         flips = "" if self.flips_per_year is None else f", {self.flips_per_year:.1f} changes a year"
+        if flips and self.flips_per_year_without_bands is not None:
+            flips += f" ({self.flips_per_year_without_bands:.1f} without bands)"
         first = self.history["date"][0]
         return [f"{self.history.height} dates from {first} to {self.date}{flips}; rules {self.rules_version}."]
 
@@ -103,7 +120,7 @@ def latest(frame: pl.DataFrame, *, source_notes: Sequence[str] = (), rules: Rule
     --------
     >>> days = [dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(300)]
     >>> index = pl.DataFrame({"date": days, "close": [100.0 + i for i in range(300)]})
-    >>> from massive_lab.regime.rules import classify
+    >>> from massive_lab.regime import classify
     >>> regime = latest(classify(index, index, index.head(0)), source_notes=["Made up."])
     >>> regime.label, regime.inputs["vix"], regime.reasons[4]
     ('risk_on', None, 'VIX has no close on this date: no level and no vote.')
@@ -118,13 +135,54 @@ def latest(frame: pl.DataFrame, *, source_notes: Sequence[str] = (), rules: Rule
     return Regime(
         date=row["date"],
         label=row["regime"] or "unknown",
+        bias=row["bias"] or "unknown",
+        is_final=row["is_final"],
         score=row["score"],
         reasons=tuple(row["reasons"]),
         inputs=MappingProxyType({name: row[name] for name in _INPUTS}),
         flips_per_year=flips_per_year(frame),
+        flips_per_year_without_bands=flips_per_year(frame, "regime_without_bands"),
         source_notes=tuple(source_notes),
         rules_version=rules.version,
         history=frame,
+    )
+
+
+def flips(frame: pl.DataFrame) -> pl.DataFrame:
+    """How often the trends and the label change, with hysteresis and without.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        As `massive_lab.regime.classify` returns it.
+
+    Returns
+    -------
+    polars.DataFrame
+        `state flips_per_year flips_per_year_without_bands`, one row each for the trends of SPX and NDX and the regime; null
+        for less than a year.
+
+    Examples
+    --------
+    >>> days = [dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(900)]
+    >>> wave = pl.DataFrame({"date": days, "close": [100.0 + (i // 90 % 2) * 10 + i % 2 for i in range(900)]})
+    >>> from massive_lab.regime import classify
+    >>> flips(classify(wave, wave, wave.head(0)))["state"].to_list()
+    ['trend_spx', 'trend_ndx', 'regime']
+    """
+    bare = frame.select(
+        "date",
+        *(pl.col(f"distance_{what}").gt(0).alias(f"trend_{what}") for what in ("spx", "ndx")),
+        regime="regime_without_bands",
+    )
+    states = ("trend_spx", "trend_ndx", "regime")
+    return pl.DataFrame(
+        {
+            "state": states,
+            "flips_per_year": [flips_per_year(frame, state) for state in states],
+            "flips_per_year_without_bands": [flips_per_year(bare, state) for state in states],
+        },
+        schema={"state": pl.String, "flips_per_year": pl.Float64, "flips_per_year_without_bands": pl.Float64},
     )
 
 
