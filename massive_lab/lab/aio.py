@@ -318,12 +318,12 @@ class AsyncLab(Core, Generic[F]):
         """
         return await self._do(reference.conditions(self._session, asset_class=asset_class), frame)
 
-    async def regime(self, *, as_of: Moment | None = None, years: int = 3) -> Regime:
+    async def regime(self, *, as_of: Moment | None = None, years: int = 3, live: bool = False) -> Regime:
         """The macro regime from daily bars of SPX, NDX and VIX.
 
         See `massive_lab.lab.sync.Lab.regime`.
         """
-        return await self._run(load_regime(self._session, as_of, years))
+        return await self._run(load_regime(self._session, as_of, years, live))
 
     def live(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
         """Live data of some symbols, at once: the socket is opened in the background.

@@ -592,7 +592,7 @@ class Lab(Core, Generic[F]):
         """
         return self._do(reference.conditions(self._session, asset_class=asset_class), frame)
 
-    def regime(self, *, as_of: Moment | None = None, years: int = 3) -> Regime:
+    def regime(self, *, as_of: Moment | None = None, years: int = 3, live: bool = False) -> Regime:
         """The macro regime from daily bars of SPX, NDX and VIX.
 
         Parameters
@@ -601,18 +601,28 @@ class Lab(Core, Generic[F]):
             Last New York date to use; the last finished session of the server's time when left out.
         years : int
             History to load; two are needed before every feature is warm.
+        live : bool
+            Add the running session with the index values of this moment, as an unfinished day (``is_final`` is false). A
+            NDX or VIX without a value of today leaves the label ``unknown``; without one of SPX, or outside a session, the
+            last finished day is shown and the notes say so. Not together with `as_of`.
 
         Returns
         -------
         massive_lab.regime.label.Regime
-            Trend, VIX level and label with the reasons, and ``history``: one row per date.
+            Trend, VIX level and label with the reasons, and ``history``: one row per date. A date on which one of the
+            three has no close has no label.
+
+        Raises
+        ------
+        InvalidRequest
+            `live` together with `as_of`, or years out of range.
 
         Examples
         --------
         >>> lab.regime(as_of="2018-12-18").label
         'risk_off'
         """
-        return self._run(load_regime(self._session, as_of, years))
+        return self._run(load_regime(self._session, as_of, years, live))
 
     def live(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
         """Live data of some symbols, at once: the socket is opened in the background.
