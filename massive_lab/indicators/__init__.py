@@ -17,6 +17,7 @@ smoothing, seed, first valid bar and null rule. The functions here share their n
 
 from __future__ import annotations
 
+from massive_lab.indicators._convention import Convention
 from massive_lab.indicators.apply import apply, parse_spec
 from massive_lab.indicators.atr import ATR, atr
 from massive_lab.indicators.ema import EMA, ema
@@ -31,6 +32,7 @@ __all__ = [
     "MACD",
     "RSI",
     "SMA",
+    "Convention",
     "MACDValue",
     "SessionVWAP",
     "apply",

@@ -36,7 +36,7 @@ _SHAPES = (
     "session_vwap_extended",
     "session_vwap_day",
 )
-_TEXT = re.compile(r"([a-z]+(?:_[a-z]+)*)((?:_\d+)*)")
+_TEXT = re.compile(r"([a-z]+(?:_[a-z]+)*)((?:_\d+)*)(?:@([a-z]+))?")
 
 
 def parse_spec(text: str) -> Spec:
@@ -46,12 +46,13 @@ def parse_spec(text: str) -> Spec:
     ----------
     text : str
         A name and its periods: ``ema_20 sma_50 rsi_14 atr_14 macd_12_26_9 session_vwap session_vwap_extended
-        session_vwap_day``. ``rsi``, ``atr`` and ``macd`` alone mean the usual periods.
+        session_vwap_day``. ``rsi``, ``atr`` and ``macd`` alone mean the usual periods. ``ema rsi atr macd`` may name a
+        convention, ``ema_20@tradingview``, which is then part of the names of the columns; TA-Lib's is the default.
 
     Raises
     ------
     InvalidRequest
-        Anything else, or a period out of range.
+        Anything else, a period out of range, or a convention the indicator does not have.
 
     Examples
     --------
@@ -66,6 +67,9 @@ def parse_spec(text: str) -> Spec:
         raise _unknown(text)
     name = match[1]
     periods = [int(part) for part in match[2].split("_")[1:]]
+    convention = match[3]
+    if convention and (name == "sma" or name.startswith("session_vwap")):
+        raise InvalidRequest(f"{text!r} names a convention; {name} has one definition only.", hint="Leave it out.")
     if name == "session_vwap" and not periods:
         return vwap.spec()
     if name.startswith("session_vwap_") and not periods:
@@ -78,7 +82,7 @@ def parse_spec(text: str) -> Spec:
             f"{text!r} gives {len(periods)} periods; {name} takes {wanted}.",
             hint=f"Write it like {next(shape for shape in _SHAPES if shape.startswith(name))}.",
         )
-    return make(*periods)
+    return make(*periods, convention=convention) if convention else make(*periods)
 
 
 def _unknown(text: object) -> InvalidRequest:

@@ -10,39 +10,52 @@ first value row ``period`` (counted from 0), so ``warmup`` is ``period``
 null rule   a row with a null in high, low or close is skipped and stays null
 =========== ===========================================================================================
 
-Sources that count ``high - low`` of the first bar as a true range (StockCharts) start one row earlier and differ at first.
+Conventions: ``stockcharts`` and ``tradingview`` count ``high - low`` of the first bar as its true range, so that the first
+value is at row ``period - 1`` and the first rows differ; the difference weighs ``(1 - 1 / period) ** n`` after `n` bars. The
+vendor's server has no ATR, so there is no ``massive``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
+import numpy as np
 import polars as pl
 import talib
-from talib import stream
 
+from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Handled, refused
+from massive_lab.indicators._incremental import Incremental, number, refused
+from massive_lab.indicators._recursion import Wilder
 
 __all__ = ["ATR", "atr", "spec"]
 
+_CONVENTIONS: tuple[Convention, ...] = ("talib", "stockcharts", "tradingview")
 _INPUTS = ("high", "low", "close")
 
 
-def spec(period: int = 14) -> Spec:
+def spec(period: int = 14, *, convention: str = "talib") -> Spec:
     """The average true range of bars with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an ATR", least=1)
+    known = check_convention(convention, "An ATR", _CONVENTIONS)
 
     def kernel(high: Array, low: Array, close: Array) -> Array:
-        return talib.ATR(high, low, close, timeperiod=period)
+        if known == "talib" or len(low) == 0:
+            return talib.ATR(high, low, close, timeperiod=period)
+        # A bar before the first that closed at its low makes high - low the first true range.
+        high, low, close = (np.concatenate((low[:1], column)) for column in (high, low, close))
+        return talib.ATR(high, low, close, timeperiod=period)[1:]
 
-    return Spec(f"atr_{period}", _INPUTS, (f"atr_{period}",), per_group(kernel))
+    text = f"atr_{period}{suffix(known)}"
+    return Spec(text, _INPUTS, (text,), per_group(kernel))
 
 
 def atr(
     *,
     period: int = 14,
+    convention: Convention = "talib",
     high: str | pl.Expr = "high",
     low: str | pl.Expr = "low",
     close: str | pl.Expr = "close",
@@ -55,22 +68,25 @@ def atr(
     ----------
     period : int
         Bars, 1 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview"}
+        Whose definition; see the module's docstring.
     high, low, close : str or polars.Expr
         Prices of the bar.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
-        Name of the result; ``atr_<period>`` by default.
+        Name of the result; ``atr_<period>`` by default, with ``@<convention>`` where that is not TA-Lib.
 
     Returns
     -------
     polars.Expr
-        Float64 in price units; null in the first `period` rows of a symbol and where an input is null.
+        Float64 in price units; null in the first `period` rows of a symbol (``period - 1`` in the other
+        conventions) and where an input is null.
 
     Raises
     ------
     InvalidRequest
-        The period is out of range.
+        The period is out of range, or the convention is unknown.
     FrameInvariantError
         When evaluated: NaN or infinity in an input (rule ``finite``), or no numbers (rule ``dtype``).
 
@@ -82,38 +98,43 @@ def atr(
     >>> bars.with_columns(atr(period=2))["atr_2"].to_list()
     [None, None, 1.5, 2.25]
     """
-    made = spec(period)
+    made = spec(period, convention=convention)
     return expressions(made, (high, low, close), by, (name or made.outputs[0],))[0]
 
 
-class ATR(Handled):
+class ATR(Incremental):
     """Average true range, one bar at a time; bit for bit the batch result.
 
     Parameters
     ----------
     period : int
         Bars, 1 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview"}
 
     Examples
     --------
     >>> width = ATR(2)
     >>> [width.update(*bar) for bar in ((2.0, 1.0, 2.0), (4.0, 2.0, 3.0), (4.0, 3.0, 4.0))], width.peek(3.0, 1.0, 1.0)
     ([None, None, 1.5], 2.25)
+    >>> width.amend(5.0, 3.0, 4.0)
+    2.0
     """
 
-    __slots__ = ("period",)
+    __slots__ = ("_average", "_close", "convention", "period")
 
-    def __init__(self, period: int = 14) -> None:
+    PARAMETERS = ("period", "convention")
+
+    def __init__(self, period: int = 14, convention: Convention = "talib") -> None:
         super().__init__()
         self.period = check_period(period, what="The period of an ATR", least=1)
-
-    def __repr__(self) -> str:
-        return f"ATR(period={self.period}, value={self._value})"
+        self.convention = check_convention(convention, "An ATR", _CONVENTIONS)
+        self._average = Wilder(self.period, seed=self.period)
+        self._close: float | None = None
 
     @property
     def warmup(self) -> int:
         """Bars that give no result yet."""
-        return self.period
+        return self.period if self.convention == "talib" else self.period - 1
 
     @property
     def value(self) -> float | None:
@@ -123,23 +144,50 @@ class ATR(Handled):
     def update(self, high: float | None, low: float | None, close: float | None) -> float | None:
         """Take the next bar; a bar with a None is skipped and gives None."""
         if high is None or low is None or close is None:
+            self._before = self._state()
             return None
-        if not (isfinite(high) and isfinite(low) and isfinite(close)):
-            raise refused(high, low, close)
-        if self._handle is None:
-            self._value = self._warm((high, low, close), self._open)
-        else:
-            self._value = self._handle.update(high, low, close)
-        return self._value  # type: ignore[no-any-return]
+        width = self._true_range(high, low, close)
+        self._before = self._state()
+        self._close = float(close)
+        self._value = found = None if width is None else self._average.step(width)
+        return found
 
     def peek(self, high: float | None, low: float | None, close: float | None) -> float | None:
         """What `update` would give, without taking the bar."""
-        if high is None or low is None or close is None or self._handle is None:
-            return self.copy().update(high, low, close)
+        if high is None or low is None or close is None:
+            return None
+        width = self._true_range(high, low, close)
+        return None if width is None else self._average.peek(width)
+
+    def amend(self, high: float | None, low: float | None, close: float | None) -> float | None:
+        """Replace the last bar, and give the result; a bar with a None takes it back.
+
+        Raises
+        ------
+        InvalidRequest
+            There is no last bar.
+        """
+        for price in (high, low, close):
+            if price is not None:
+                number(price)
+        self._undo()
+        return self.update(high, low, close)
+
+    def _true_range(self, high: float, low: float, close: float) -> float | None:
         if not (isfinite(high) and isfinite(low) and isfinite(close)):
             raise refused(high, low, close)
-        return self._handle.peek(high, low, close)  # type: ignore[no-any-return]
+        high, low, before = float(high), float(low), self._close
+        if before is None:
+            if self.convention == "talib":
+                return None
+            before = low
+        return max(high - low, abs(before - high), abs(before - low))
 
-    def _open(self, history: Sequence[Array]) -> stream.ATR:
-        high, low, close = history
-        return stream.ATR(high, low, close, timeperiod=self.period)
+    def _state(self) -> tuple[Any, ...]:
+        average = self._average
+        return self._close, average.count, average.level
+
+    def _rewind(self, state: Sequence[Any]) -> None:
+        self._close, count, level = state
+        self._average.back((count, level))
+        self._value = self._average.value

@@ -9,36 +9,49 @@ first value row ``period - 1`` (counted from 0), so ``warmup`` is ``period - 1``
 null rule   a null row is skipped and stays null; the next row continues from the last value
 =========== ===========================================================================================
 
-Libraries that seed with the first value (``ewm(adjust=False)`` of pandas and Polars) differ in the first rows and
-converge later: after `n` further bars the seed still weighs ``(1 - k) ** n``.
+Conventions: ``stockcharts`` and ``massive`` are equal to ``talib``. ``tradingview`` is seeded with the first value, which is
+also the first result (row 0, ``warmup`` 0), as ``ewm(adjust=False)`` of pandas and Polars does; the recursion is the same.
+Both converge: after `n` further bars the seed still weighs ``(1 - k) ** n``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from typing import Any
 
 import polars as pl
 import talib
-from talib import stream
 
+from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Handled, refused
+from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._recursion import Ema, ema_from_first
 
 __all__ = ["EMA", "ema", "spec"]
 
 
-def spec(period: int, column: str = "close") -> Spec:
+def spec(period: int, *, convention: str = "talib") -> Spec:
     """The average of one column with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an EMA", least=1)
+    known = check_convention(convention, "An EMA")
 
     def kernel(values: Array) -> Array:
+        if known == "tradingview":
+            return ema_from_first(values, period)
         return talib.EMA(values, timeperiod=period)
 
-    return Spec(f"ema_{period}", (column,), (f"ema_{period}",), per_group(kernel))
+    text = f"ema_{period}{suffix(known)}"
+    return Spec(text, ("close",), (text,), per_group(kernel))
 
 
-def ema(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbol", name: str | None = None) -> pl.Expr:
+def ema(
+    column: str | pl.Expr = "close",
+    *,
+    period: int,
+    convention: Convention = "talib",
+    by: str | None = "symbol",
+    name: str | None = None,
+) -> pl.Expr:
     """Exponential moving average per symbol.
 
     Parameters
@@ -47,21 +60,23 @@ def ema(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbo
         What to average; numbers.
     period : int
         Bars, 1 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
+        Whose definition; see the module's docstring.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
-        Name of the result; ``ema_<period>`` by default.
+        Name of the result; ``ema_<period>`` by default, with ``@<convention>`` where that is not TA-Lib.
 
     Returns
     -------
     polars.Expr
-        Float64 in the unit of the input, one value a row; null in the first ``period - 1`` rows of a symbol and where
-        the input is null.
+        Float64 in the unit of the input, one value a row; null in the first ``period - 1`` rows of a symbol (in none with
+        ``tradingview``) and where the input is null.
 
     Raises
     ------
     InvalidRequest
-        The period is out of range.
+        The period is out of range, or the convention is unknown.
     FrameInvariantError
         When evaluated: NaN or infinity in the input (rule ``finite``), or no numbers (rule ``dtype``).
 
@@ -75,63 +90,54 @@ def ema(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbo
     >>> bars.with_columns(ema("close", period=3))["ema_3"].to_list()
     [None, None, 2.0, 3.0, 4.5]
     """
-    made = spec(period)
+    made = spec(period, convention=convention)
     return expressions(made, (column,), by, (name or made.outputs[0],))[0]
 
 
-class EMA(Handled):
+class EMA(OfValues[float]):
     """Exponential moving average, one value at a time; bit for bit the batch result.
 
     Parameters
     ----------
     period : int
         Values, 1 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
 
     Examples
     --------
     >>> average = EMA(3)
     >>> [average.update(x) for x in (1.0, 2.0, 3.0, 4.0)], average.peek(6.0), average.value
     ([None, None, 2.0, 3.0], 4.5, 3.0)
+    >>> average.amend(6.0)
+    4.0
     """
 
-    __slots__ = ("period",)
+    __slots__ = ("_average", "convention", "period")
 
-    def __init__(self, period: int) -> None:
+    PARAMETERS = ("period", "convention")
+
+    def __init__(self, period: int, convention: Convention = "talib") -> None:
         super().__init__()
         self.period = check_period(period, what="The period of an EMA", least=1)
-
-    def __repr__(self) -> str:
-        return f"EMA(period={self.period}, value={self._value})"
+        self.convention = check_convention(convention, "An EMA")
+        self._average = Ema(self.period, seed=1 if self.convention == "tradingview" else self.period)
 
     @property
     def warmup(self) -> int:
         """Values that give no result yet."""
-        return self.period - 1
+        return self._average.seed - 1
 
-    @property
-    def value(self) -> float | None:
-        """The last result; None while warming up."""
-        return self._value  # type: ignore[no-any-return]
+    def _step(self, value: float) -> float | None:
+        return self._average.step(value)
 
-    def update(self, value: float | None) -> float | None:
-        """Take the next value; None is skipped and gives None."""
-        if value is None:
-            return None
-        if not isfinite(value):
-            raise refused(value)
-        if self._handle is None:
-            self._value = self._warm((value,), self._open)
-        else:
-            self._value = self._handle.update(value)
-        return self._value  # type: ignore[no-any-return]
+    def _look(self, value: float) -> float | None:
+        return self._average.peek(value)
 
-    def peek(self, value: float | None) -> float | None:
-        """What `update` would give, without taking the value."""
-        if value is None or self._handle is None:
-            return self.copy().update(value)
-        if not isfinite(value):
-            raise refused(value)
-        return self._handle.peek(value)  # type: ignore[no-any-return]
+    def _state(self) -> tuple[Any, ...]:
+        average = self._average
+        return average.count, average.level
 
-    def _open(self, history: Sequence[Array]) -> stream.EMA:
-        return stream.EMA(history[0], timeperiod=self.period)
+    def _rewind(self, state: Sequence[Any]) -> None:
+        count, level = state
+        self._average.back((count, level))
+        self._value = self._average.value

@@ -11,23 +11,35 @@ first value row ``slow + signal - 2`` (counted from 0) for all three, so ``warmu
 null rule   a null row is skipped and stays null; the next row continues from the last value
 =========== ===========================================================================================
 
-Libraries that start the fast average at its own first value (StockCharts, TradingView) show the line earlier and differ
-in the first rows; after some 250 bars nothing of it is left.
+Conventions, in what they differ from that:
+
+=============== ===========================================================================================
+``stockcharts`` independent: each average is seeded with its own first values; first value as above
+``tradingview`` every average begins with the first value it gets; first value at row 0, where all three
+                are 0; ``warmup`` 0
+``massive``     independent as ``stockcharts``; the signal runs from 0 over the line filled with zeros, in which the line
+                is the fast average alone until the slow one exists. First value at row ``slow - 1`` for all three.
+                Reconstructed from the vendor's published numbers; its server reads so many bars before the first it
+                shows that little of the seed is left
+=============== ===========================================================================================
+
+They converge: after some 250 bars nothing of the seeds of 12, 26, 9 is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import talib
-from talib import stream
 
 from massive_lab.errors import InvalidRequest
+from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Handled, refused
+from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._recursion import Ema, ema_from, ema_from_first
 
 __all__ = ["MACD", "MACDValue", "macd", "spec"]
 
@@ -43,16 +55,38 @@ def _periods(fast: int, slow: int, signal: int) -> tuple[int, int, int]:
     return fast, slow, signal
 
 
-def spec(fast: int = 12, slow: int = 26, signal: int = 9, column: str = "close") -> Spec:
+def _lines(values: Array, fast: int, slow: int, signal: int, convention: Convention) -> tuple[Array, Array, Array]:
+    if convention == "talib":
+        return talib.MACD(values, fastperiod=fast, slowperiod=slow, signalperiod=signal)
+    if convention == "tradingview":
+        line = ema_from_first(values, fast) - ema_from_first(values, slow)
+        smoothed = ema_from_first(line, signal)
+    elif len(values) < slow:
+        line = smoothed = np.full(len(values), np.nan)
+    else:
+        quick, late = talib.EMA(values, timeperiod=fast), talib.EMA(values, timeperiod=slow)
+        line = quick - late
+        if convention == "massive":
+            smoothed = ema_from(np.nan_to_num(quick) - np.nan_to_num(late), signal, 0.0)
+            smoothed[: slow - 1] = np.nan
+        else:
+            smoothed = np.full(len(values), np.nan)
+            smoothed[slow - 1 :] = talib.EMA(line[slow - 1 :], timeperiod=signal)
+            line[np.isnan(smoothed)] = np.nan
+    return line, smoothed, line - smoothed
+
+
+def spec(fast: int = 12, slow: int = 26, signal: int = 9, *, convention: str = "talib") -> Spec:
     """Line, signal and histogram of one column with the parameters, for `massive_lab.indicators.apply`."""
     fast, slow, signal = _periods(fast, slow, signal)
-    suffix = f"{fast}_{slow}_{signal}"
+    known = check_convention(convention, "A MACD")
 
     def kernel(values: Array) -> tuple[Array, Array, Array]:
-        return talib.MACD(values, fastperiod=fast, slowperiod=slow, signalperiod=signal)
+        return _lines(values, fast, slow, signal, known)
 
-    outputs = (f"macd_{suffix}", f"macd_signal_{suffix}", f"macd_hist_{suffix}")
-    return Spec(f"macd_{suffix}", (column,), outputs, per_group(kernel))
+    tail = f"{fast}_{slow}_{signal}{suffix(known)}"
+    outputs = (f"macd_{tail}", f"macd_signal_{tail}", f"macd_hist_{tail}")
+    return Spec(f"macd_{tail}", ("close",), outputs, per_group(kernel))
 
 
 def macd(
@@ -61,6 +95,7 @@ def macd(
     fast: int = 12,
     slow: int = 26,
     signal: int = 9,
+    convention: Convention = "talib",
     by: str | None = "symbol",
     name: str | None = None,
 ) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
@@ -72,22 +107,25 @@ def macd(
         Prices.
     fast, slow, signal : int
         Bars; ``2 <= fast < slow``, ``signal >= 1``, at most 100,000.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
+        Whose definition; see the module's docstring.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
         Names the results ``name``, ``name_signal`` and ``name_hist``; by default ``macd_12_26_9``,
-        ``macd_signal_12_26_9`` and ``macd_hist_12_26_9`` with the periods asked for.
+        ``macd_signal_12_26_9`` and ``macd_hist_12_26_9`` with the periods asked for,
+        and with ``@<convention>`` where that is not TA-Lib.
 
     Returns
     -------
     tuple of three polars.Expr
-        Float64 in the unit of the input; null in the first ``slow + signal - 2`` rows of a symbol and where the input
-        is null.
+        Float64 in the unit of the input; null in the first rows of a symbol (``slow + signal - 2`` with TA-Lib; see the
+        module's docstring for the others) and where the input is null.
 
     Raises
     ------
     InvalidRequest
-        A period is out of range, or `fast` is not below `slow`.
+        A period is out of range, `fast` is not below `slow`, or the convention is unknown.
     FrameInvariantError
         When evaluated: NaN or infinity in the input (rule ``finite``), or no numbers (rule ``dtype``).
 
@@ -99,7 +137,7 @@ def macd(
     >>> bars.select(macd("close", fast=2, slow=3, signal=2)[0].round(6)).to_series().to_list()
     [None, None, None, 1.0, 1.388889]
     """
-    made = spec(fast, slow, signal)
+    made = spec(fast, slow, signal, convention=convention)
     names = made.outputs if name is None else (name, f"{name}_signal", f"{name}_hist")
     line, smoothed, histogram = expressions(made, (column,), by, names)
     return line, smoothed, histogram
@@ -113,13 +151,14 @@ class MACDValue(NamedTuple):
     hist: float
 
 
-class MACD(Handled):
+class MACD(OfValues[MACDValue]):
     """Line, signal and histogram, one value at a time; bit for bit the batch result.
 
     Parameters
     ----------
     fast, slow, signal : int
         Values; ``2 <= fast < slow``, ``signal >= 1``.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
 
     Examples
     --------
@@ -130,42 +169,50 @@ class MACD(Handled):
     MACDValue(macd=1.0, signal=0.8333333333333333, hist=0.16666666666666674)
     """
 
-    __slots__ = ("fast", "signal", "slow")
+    __slots__ = ("_fast", "_filled", "_signal", "_skip", "_slow", "convention", "fast", "signal", "slow")
 
-    def __init__(self, fast: int = 12, slow: int = 26, signal: int = 9) -> None:
+    PARAMETERS = ("fast", "slow", "signal", "convention")
+
+    def __init__(self, fast: int = 12, slow: int = 26, signal: int = 9, convention: Convention = "talib") -> None:
         super().__init__()
         self.fast, self.slow, self.signal = _periods(fast, slow, signal)
-
-    def __repr__(self) -> str:
-        return f"MACD(fast={self.fast}, slow={self.slow}, signal={self.signal}, value={self._value})"
+        self.convention = check_convention(convention, "A MACD")
+        first = self.convention == "tradingview"
+        self._filled = self.convention == "massive"
+        self._skip = self.slow - self.fast if self.convention == "talib" else 0
+        self._fast = Ema(self.fast, seed=1 if first else self.fast)
+        self._slow = Ema(self.slow, seed=1 if first else self.slow)
+        self._signal = Ema(self.signal, seed=1 if first else 0 if self._filled else self.signal)
 
     @property
     def warmup(self) -> int:
         """Values that give no result yet."""
-        return self.slow + self.signal - 2
+        return self._slow.seed - 1 + max(self._signal.seed - 1, 0)
 
-    @property
-    def value(self) -> MACDValue | None:
-        """The last result; None while warming up."""
-        return self._value  # type: ignore[no-any-return]
-
-    def update(self, value: float | None) -> MACDValue | None:
-        """Take the next value; None is skipped and gives None."""
-        if value is None:
+    def _step(self, value: float) -> MACDValue | None:
+        fast = self._fast.step(value) if self._slow.count >= self._skip else None
+        slow = self._slow.step(value)
+        if fast is not None and slow is not None:
+            line = fast - slow
+        elif self._filled:
+            line = (fast or 0.0) - (slow or 0.0)
+        else:
             return None
-        if not isfinite(value):
-            raise refused(value)
-        found = self._warm((value,), self._open) if self._handle is None else self._handle.update(value)
-        self._value = None if found is None else MACDValue(*found)
-        return self._value  # type: ignore[no-any-return]
+        return self._made(line, slow, self._signal.step(line))
 
-    def peek(self, value: float | None) -> MACDValue | None:
-        """What `update` would give, without taking the value."""
-        if value is None or self._handle is None:
-            return self.copy().update(value)
-        if not isfinite(value):
-            raise refused(value)
-        return MACDValue(*self._handle.peek(value))
+    def _look(self, value: float) -> MACDValue | None:
+        return self.copy()._step(value)
 
-    def _open(self, history: Sequence[Array]) -> stream.MACD:
-        return stream.MACD(history[0], fastperiod=self.fast, slowperiod=self.slow, signalperiod=self.signal)
+    def _made(self, line: float, slow: float | None, smoothed: float | None) -> MACDValue | None:
+        return None if slow is None or smoothed is None else MACDValue(line, smoothed, line - smoothed)
+
+    def _state(self) -> tuple[Any, ...]:
+        fast, slow, signal = self._fast, self._slow, self._signal
+        return fast.count, fast.level, slow.count, slow.level, signal.count, signal.level
+
+    def _rewind(self, state: Sequence[Any]) -> None:
+        n_fast, fast, n_slow, slow, n_signal, signal = state
+        self._fast.back((n_fast, fast))
+        self._slow.back((n_slow, slow))
+        self._signal.back((n_signal, signal))
+        self._value = self._made(fast - slow, self._slow.value, self._signal.value)

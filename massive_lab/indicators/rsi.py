@@ -10,37 +10,52 @@ first value row ``period`` (counted from 0): `period` changes need one value mor
 null rule   a null row is skipped and stays null; the next change is measured from the last value that was there
 =========== ===========================================================================================
 
-A series that never moves has no gain and no loss: TA-Lib, and so this module, gives 0 (not 50). TA-Lib counts
-``gain + loss`` below 1e-14 as none.
+Conventions: all four smooth and seed alike (TradingView's ``rma`` is Wilder's average seeded with a simple mean), so that
+they differ only where nothing moves. A series that never moved has no gain and no loss: ``talib`` gives 0, ``stockcharts``
+and ``tradingview`` give 100 (there is no loss), ``massive`` 50: what the vendor's server gives there is not published, and
+50 is what the sandbox answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from typing import Any
 
 import polars as pl
 import talib
-from talib import stream
 
+from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Handled, refused
+from massive_lab.indicators._incremental import OfValues
 
 __all__ = ["RSI", "rsi", "spec"]
 
+_FLAT: dict[Convention, float] = {"talib": 0.0, "stockcharts": 100.0, "tradingview": 100.0, "massive": 50.0}
 
-def spec(period: int = 14, column: str = "close") -> Spec:
+
+def spec(period: int = 14, *, convention: str = "talib") -> Spec:
     """The index of one column with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an RSI", least=2)
+    known = check_convention(convention, "An RSI")
 
     def kernel(values: Array) -> Array:
-        return talib.RSI(values, timeperiod=period)
+        found = talib.RSI(values, timeperiod=period)
+        if known != "talib" and (no_gain := found == 0.0).any():
+            # The index of the mirrored series is that of the losses: 0 in both is no movement at all.
+            found[no_gain & (talib.RSI(-values, timeperiod=period) == 0.0)] = _FLAT[known]
+        return found
 
-    return Spec(f"rsi_{period}", (column,), (f"rsi_{period}",), per_group(kernel))
+    text = f"rsi_{period}{suffix(known)}"
+    return Spec(text, ("close",), (text,), per_group(kernel))
 
 
 def rsi(
-    column: str | pl.Expr = "close", *, period: int = 14, by: str | None = "symbol", name: str | None = None
+    column: str | pl.Expr = "close",
+    *,
+    period: int = 14,
+    convention: Convention = "talib",
+    by: str | None = "symbol",
+    name: str | None = None,
 ) -> pl.Expr:
     """Relative strength index per symbol, 0 to 100.
 
@@ -50,10 +65,12 @@ def rsi(
         Prices.
     period : int
         Bars, 2 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
+        Whose definition; see the module's docstring.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
-        Name of the result; ``rsi_<period>`` by default.
+        Name of the result; ``rsi_<period>`` by default, with ``@<convention>`` where that is not TA-Lib.
 
     Returns
     -------
@@ -63,7 +80,7 @@ def rsi(
     Raises
     ------
     InvalidRequest
-        The period is out of range.
+        The period is out of range, or the convention is unknown.
     FrameInvariantError
         When evaluated: NaN or infinity in the input (rule ``finite``), or no numbers (rule ``dtype``).
 
@@ -73,63 +90,79 @@ def rsi(
     >>> bars.with_columns(rsi("close", period=2))["rsi_2"].to_list()
     [None, None, 100.0, 50.0, 75.0]
     """
-    made = spec(period)
+    made = spec(period, convention=convention)
     return expressions(made, (column,), by, (name or made.outputs[0],))[0]
 
 
-class RSI(Handled):
+class RSI(OfValues[float]):
     """Relative strength index, one value at a time; bit for bit the batch result.
 
     Parameters
     ----------
     period : int
         Values, 2 to 100,000.
+    convention : {"talib", "stockcharts", "tradingview", "massive"}
 
     Examples
     --------
     >>> strength = RSI(2)
     >>> [strength.update(x) for x in (1.0, 2.0, 3.0, 2.0)], strength.peek(3.0)
     ([None, None, 100.0, 50.0], 75.0)
+    >>> strength.amend(1.0)
+    33.33333333333333
     """
 
-    __slots__ = ("period",)
+    __slots__ = ("_count", "_gain", "_last", "_loss", "_share", "_weight", "convention", "period")
 
-    def __init__(self, period: int = 14) -> None:
+    PARAMETERS = ("period", "convention")
+
+    def __init__(self, period: int = 14, convention: Convention = "talib") -> None:
         super().__init__()
         self.period = check_period(period, what="The period of an RSI", least=2)
-
-    def __repr__(self) -> str:
-        return f"RSI(period={self.period}, value={self._value})"
+        self.convention = check_convention(convention, "An RSI")
+        self._weight = float(self.period - 1)
+        self._share = 1.0 / self.period
+        self._last: float | None = None
+        self._count = 0  # changes taken, up to the period
+        self._gain = self._loss = 0.0  # sums until then, means after
 
     @property
     def warmup(self) -> int:
         """Values that give no result yet."""
         return self.period
 
-    @property
-    def value(self) -> float | None:
-        """The last result; None while warming up."""
-        return self._value  # type: ignore[no-any-return]
-
-    def update(self, value: float | None) -> float | None:
-        """Take the next value; None is skipped and gives None."""
-        if value is None:
-            return None
-        if not isfinite(value):
-            raise refused(value)
-        if self._handle is None:
-            self._value = self._warm((value,), self._open)
+    def _next(self, value: float) -> tuple[float | None, int, float, float, float]:
+        """The state after a value. TA-Lib rounds after each of these operations, so Python gives the same bits."""
+        if self._last is None:
+            return None, 0, value, 0.0, 0.0
+        change = value - self._last
+        gain, loss, count = self._gain, self._loss, self._count
+        if count == self.period:
+            gain *= self._weight
+            loss *= self._weight
         else:
-            self._value = self._handle.update(value)
-        return self._value  # type: ignore[no-any-return]
+            count += 1
+        if change < 0:
+            loss -= change
+        else:
+            gain += change
+        if count < self.period:
+            return None, count, value, gain, loss
+        gain *= self._share
+        loss *= self._share
+        total = gain + loss
+        found = 100.0 * (gain / total) if total else _FLAT[self.convention]
+        return found, count, value, gain, loss
 
-    def peek(self, value: float | None) -> float | None:
-        """What `update` would give, without taking the value."""
-        if value is None or self._handle is None:
-            return self.copy().update(value)
-        if not isfinite(value):
-            raise refused(value)
-        return self._handle.peek(value)  # type: ignore[no-any-return]
+    def _step(self, value: float) -> float | None:
+        found, self._count, self._last, self._gain, self._loss = self._next(value)
+        return found
 
-    def _open(self, history: Sequence[Array]) -> stream.RSI:
-        return stream.RSI(history[0], timeperiod=self.period)
+    def _look(self, value: float) -> float | None:
+        return self._next(value)[0]
+
+    def _state(self) -> tuple[Any, ...]:
+        return self._value, self._count, self._last, self._gain, self._loss
+
+    def _rewind(self, state: Sequence[Any]) -> None:
+        self._value, self._count, self._last, self._gain, self._loss = state

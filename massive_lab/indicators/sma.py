@@ -8,27 +8,32 @@ seed        none
 first value row ``period - 1`` (counted from 0), so ``warmup`` is ``period - 1``
 null rule   a null row is skipped and stays null: the window holds the last `period` values that are there
 =========== ===========================================================================================
+
+All conventions agree on it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import talib
 
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import Incremental, number
+from massive_lab.indicators._incremental import OfValues
 
 __all__ = ["SMA", "sma", "spec"]
 
 
-def spec(period: int, column: str = "close") -> Spec:
+def spec(period: int) -> Spec:
     """The mean of one column with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an SMA", least=1)
 
     def kernel(values: Array) -> Array:
         return talib.SMA(values, timeperiod=period)
 
-    return Spec(f"sma_{period}", (column,), (f"sma_{period}",), per_group(kernel))
+    return Spec(f"sma_{period}", ("close",), (f"sma_{period}",), per_group(kernel))
 
 
 def sma(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbol", name: str | None = None) -> pl.Expr:
@@ -67,7 +72,7 @@ def sma(column: str | pl.Expr = "close", *, period: int, by: str | None = "symbo
     return expressions(made, (column,), by, (name or made.outputs[0],))[0]
 
 
-class SMA(Incremental):
+class SMA(OfValues[float]):
     """Simple moving average, one value at a time; bit for bit the batch result. Keeps `period` values.
 
     Parameters
@@ -82,33 +87,23 @@ class SMA(Incremental):
     ([None, 2.0, 4.0], 6.0)
     """
 
-    __slots__ = ("_at", "_sum", "_value", "_window", "period")
+    __slots__ = ("_at", "_sum", "_window", "period")
+
+    PARAMETERS = ("period",)
 
     def __init__(self, period: int) -> None:
+        super().__init__()
         self.period = check_period(period, what="The period of an SMA", least=1)
         self._sum = 0.0
         self._window: list[float] = []  # a ring once it is full; `_at` is the oldest
         self._at = 0
-        self._value: float | None = None
-
-    def __repr__(self) -> str:
-        return f"SMA(period={self.period}, value={self._value})"
 
     @property
     def warmup(self) -> int:
         """Values that give no result yet."""
         return self.period - 1
 
-    @property
-    def value(self) -> float | None:
-        """The last result; None while warming up."""
-        return self._value
-
-    def update(self, value: float | None) -> float | None:
-        """Take the next value; None is skipped and gives None."""
-        if value is None:
-            return None
-        value = number(value)
+    def _step(self, value: float) -> float | None:
         window = self._window
         total = self._sum + value
         if len(window) < self.period - 1:
@@ -123,9 +118,27 @@ class SMA(Incremental):
             self._sum = total - window[at]
             window[at] = value
             self._at = at + 1 if at + 2 < self.period else 0
-        self._value = total / self.period
-        return self._value
+        return total / self.period
 
-    def peek(self, value: float | None) -> float | None:
-        """What `update` would give, without taking the value."""
-        return self.copy().update(value)
+    def _look(self, value: float) -> float | None:
+        return (self._sum + value) / self.period if len(self._window) == self.period - 1 else None
+
+    def _state(self) -> tuple[Any, ...]:
+        """What one step changes: the window is not copied, but the value the next step drops is kept."""
+        n = len(self._window)
+        return self._value, self._sum, self._at, n, self._window[self._at] if n and n == self.period - 1 else 0.0
+
+    def _rewind(self, state: Sequence[Any]) -> None:
+        self._value, self._sum, self._at, n, dropped = state
+        del self._window[n:]
+        if n and n == self.period - 1:
+            self._window[self._at] = dropped
+
+    def _dump(self) -> list[Any]:
+        return [self._value, self._sum, self._at, *self._window]
+
+    def _load(self, state: Sequence[Any]) -> None:
+        self._value, self._sum, self._at, *window = state
+        self._window = [float(value) for value in window]
+        if len(window) > self.period - 1 or not 0 <= self._at <= max(len(window) - 1, 0):
+            raise ValueError(state)

@@ -249,17 +249,16 @@ class SessionVWAP(Incremental):
     (10.0, 11.5)
     """
 
-    __slots__ = ("_end", "_money", "_start", "_ts", "_value", "_weight", "anchor")
+    __slots__ = ("_end", "_money", "_start", "_ts", "_weight", "anchor")
+
+    PARAMETERS = ("anchor",)
 
     def __init__(self, anchor: Anchor = "regular") -> None:
+        super().__init__()
         self.anchor: Anchor = _anchor(anchor)
         self._start = self._end = 0
         self._money = self._weight = 0.0
         self._ts: int | None = None
-        self._value: float | None = None
-
-    def __repr__(self) -> str:
-        return f"SessionVWAP(anchor={self.anchor!r}, value={self._value})"
 
     @property
     def warmup(self) -> int:
@@ -269,7 +268,7 @@ class SessionVWAP(Incremental):
     @property
     def value(self) -> float | None:
         """The result of the last bar; None outside the session."""
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def update(
         self, ts_event: int | None, high: float | None, low: float | None, close: float | None, volume: float | None
@@ -288,6 +287,7 @@ class SessionVWAP(Incremental):
             Time not ascending (rule ``sorted``), negative volume (``volume``), NaN or infinity (``finite``).
         """
         if ts_event is None or high is None or low is None or close is None or volume is None:
+            self._before = self._state()
             return None
         high, low, close, volume = number(high), number(low), number(close), number(volume)
         if volume < 0:
@@ -296,8 +296,9 @@ class SessionVWAP(Incremental):
             raise FrameInvariantError(
                 f"SessionVWAP got a bar at {ts_event} after one at {self._ts}.",
                 rule="sorted",
-                hint="Feed the bars of one symbol in ascending order of ts_event.",
+                hint="Feed the bars of one symbol in ascending order of ts_event; a bar sent again is for amend.",
             )
+        self._before = self._state()
         self._ts = ts_event
         if not self._start <= ts_event < self._end:
             window = _bounds_of(trading_date(ts_event), self.anchor)
@@ -308,11 +309,39 @@ class SessionVWAP(Incremental):
             self._money = self._weight = 0.0
         self._money += (high + low + close) / 3.0 * volume
         self._weight += volume
-        self._value = self._money / self._weight if self._weight else None
-        return self._value
+        found = self._money / self._weight if self._weight else None
+        self._value = found
+        return found
 
     def peek(
         self, ts_event: int | None, high: float | None, low: float | None, close: float | None, volume: float | None
     ) -> float | None:
         """What `update` would give, without taking the bar."""
         return self.copy().update(ts_event, high, low, close, volume)
+
+    def amend(
+        self, ts_event: int | None, high: float | None, low: float | None, close: float | None, volume: float | None
+    ) -> float | None:
+        """Replace the last bar, and give the result; a bar with a None takes it back.
+
+        Raises
+        ------
+        InvalidRequest
+            There is no last bar.
+        FrameInvariantError
+            As `update`; the last bar stays.
+        """
+        before, now = self._before, self._state()
+        self._undo()
+        try:
+            return self.update(ts_event, high, low, close, volume)
+        except FrameInvariantError:
+            self._before = before
+            self._rewind(now)
+            raise
+
+    def _state(self) -> tuple[Any, ...]:
+        return self._value, self._ts, self._start, self._end, self._money, self._weight
+
+    def _rewind(self, state: Sequence[Any]) -> None:
+        self._value, self._ts, self._start, self._end, self._money, self._weight = state

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +95,14 @@ CASES: list[tuple[Callable[[], Any], str, tuple[str, ...]]] = [
     (lambda: ind.RSI(14), "rsi_14", ("close",)),
     (lambda: ind.ATR(1), "atr_1", ("high", "low", "close")),
     (lambda: ind.ATR(14), "atr_14", ("high", "low", "close")),
+    (lambda: ind.EMA(1, "tradingview"), "ema_1@tradingview", ("close",)),
+    (lambda: ind.EMA(9, "tradingview"), "ema_9@tradingview", ("close",)),
+    (lambda: ind.EMA(9, "massive"), "ema_9@massive", ("close",)),
+    (lambda: ind.RSI(3, "stockcharts"), "rsi_3@stockcharts", ("close",)),
+    (lambda: ind.RSI(14, "tradingview"), "rsi_14@tradingview", ("close",)),
+    (lambda: ind.RSI(5, "massive"), "rsi_5@massive", ("close",)),
+    (lambda: ind.ATR(1, "tradingview"), "atr_1@tradingview", ("high", "low", "close")),
+    (lambda: ind.ATR(14, "stockcharts"), "atr_14@stockcharts", ("high", "low", "close")),
     (ind.SessionVWAP, "session_vwap", ("ts_event", "high", "low", "close", "volume")),
     (lambda: ind.SessionVWAP("extended"), "session_vwap_extended", ("ts_event", "high", "low", "close", "volume")),
     (lambda: ind.SessionVWAP("day"), "session_vwap_day", ("ts_event", "high", "low", "close", "volume")),
@@ -115,10 +125,16 @@ def test_stream_equals_batch_bit_for_bit(
 
 
 @settings(max_examples=80)
-@given(frame=bars(), periods=st.sampled_from([(12, 26, 9), (2, 3, 1), (3, 10, 4)]))
-def test_macd_stream_equals_batch_bit_for_bit(frame: pl.DataFrame, periods: tuple[int, int, int]) -> None:
-    batch = ind.apply(frame, ["macd_{}_{}_{}".format(*periods)])
-    streamed = stream(ind.MACD(*periods), frame, ("close",))
+@given(
+    frame=bars(),
+    periods=st.sampled_from([(12, 26, 9), (2, 3, 1), (3, 10, 4)]),
+    convention=st.sampled_from(["talib", "stockcharts", "tradingview", "massive"]),
+)
+def test_macd_stream_equals_batch_bit_for_bit(
+    frame: pl.DataFrame, periods: tuple[int, int, int], convention: Any
+) -> None:
+    batch = ind.apply(frame, ["macd_{}_{}_{}@{}".format(*periods, convention)])
+    streamed = stream(ind.MACD(*periods, convention), frame, ("close",))
     for position, column in enumerate(batch.columns[-3:]):
         assert same([None if v is None else v[position] for v in streamed], batch[column].to_list())
 
@@ -135,6 +151,86 @@ def test_copies_go_on_alike_and_peeking_changes_nothing(frame: pl.DataFrame, at:
             peeked = watched.peek(value)
             assert watched.peek(12.5) == watched.peek(12.5)
             assert plain.update(value) == watched.update(value) == peeked
+
+
+MAKERS: list[Callable[[], Any]] = [
+    *(case[0] for case in CASES),
+    ind.MACD,
+    *(lambda c=c: ind.MACD(3, 7, 4, c) for c in ("talib", "stockcharts", "tradingview", "massive")),  # type: ignore[misc]
+]
+
+
+def rows_of(indicator: Any, frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    names = {"ATR": ("high", "low", "close"), "SessionVWAP": ("ts_event", "high", "low", "close", "volume")}
+    columns = names.get(type(indicator).__name__, ("close",))
+    return list(frame.with_columns(pl.col("ts_event").to_physical()).select(columns).iter_rows())
+
+
+def bits(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(bits, value))
+    return None if value is None else float(value).hex()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), frame=bars(), make=st.sampled_from(MAKERS))
+def test_amended_streams_equal_recomputation(data: st.DataObject, frame: pl.DataFrame, make: Callable[[], Any]) -> None:
+    """Each bar may first come wrong, several times, and is then replaced by the right one."""
+    rows = rows_of(make(), frame.head(250))
+    rng = data.draw(st.randoms(use_true_random=False))
+    plain, amended = make(), make()
+    for position, row in enumerate(rows):
+        expected = bits(plain.update(*row))
+        wrong = [rows[rng.randrange(len(rows))] for _ in range(rng.choice([0, 0, 1, 3]))]
+        drafts = [(*row[: len(row) - len(w[-3:])], *w[-3:]) if len(row) > 3 else w for w in wrong]
+        for number, draft in enumerate(drafts):
+            (amended.amend if number else amended.update)(*draft)
+        assert bits((amended.amend if drafts else amended.update)(*row)) == expected, position
+        assert bits(amended.value) == bits(plain.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(frame=bars(), make=st.sampled_from(MAKERS), at=st.one_of(st.integers(0, 40), st.integers(0, 250)))
+def test_saved_at_any_bar_an_indicator_goes_on_bit_for_bit(
+    frame: pl.DataFrame, make: Callable[[], Any], at: int
+) -> None:
+    original = make()
+    rows = rows_of(original, frame.head(250))
+    for row in rows[:at]:
+        original.update(*row)
+    text = json.dumps(original.snapshot(), allow_nan=False)
+    saved = [type(original).restore(json.loads(text)), pickle.loads(pickle.dumps(original)), original.copy()]
+    for twin in saved:
+        assert twin.snapshot() == original.snapshot()
+        assert (bits(twin.value), twin.warmup, repr(twin)) == (bits(original.value), original.warmup, repr(original))
+    for position, row in enumerate(rows[at:]):
+        expected = bits(original.amend(*row) if at and not position else original.update(*row))
+        for twin in saved:
+            assert bits(twin.amend(*row) if at and not position else twin.update(*row)) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), frame=bars(), make=st.sampled_from(MAKERS))
+def test_chunks_saved_in_between_equal_the_whole(
+    data: st.DataObject, frame: pl.DataFrame, make: Callable[[], Any]
+) -> None:
+    whole, chunked = make(), make()
+    rows = rows_of(whole, frame)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
+    made: list[Any] = []
+    for start, end in itertools.pairwise([0, *cuts, len(rows)]):
+        chunked = type(chunked).restore(chunked.snapshot())
+        made += [bits(chunked.update(*row)) for row in rows[start:end]]
+    assert made == [bits(whole.update(*row)) for row in rows]
+
+
+@settings(max_examples=100, deadline=None)
+@given(frame=bars(), make=st.sampled_from(MAKERS))
+def test_peek_foretells_update(frame: pl.DataFrame, make: Callable[[], Any]) -> None:
+    indicator = make()
+    for row in rows_of(indicator, frame.head(120)):
+        foretold = bits(indicator.peek(*row))
+        assert bits(indicator.update(*row)) == foretold
 
 
 # The formulas, written plainly from their definitions and not from any library's code.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import json
 import math
 import pickle
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from massive_lab import indicators as ind
-from massive_lab.errors import FrameInvariantError
+from massive_lab.errors import FrameInvariantError, InvalidRequest
 from massive_lab.schema.session import new_york_ns
 
 OPEN = new_york_ns(dt.date(2025, 6, 2), 9, 30)
@@ -77,17 +78,81 @@ def test_copies_are_independent(make: Any, row: Any) -> None:
         ]
 
 
-def test_what_python_holds_pickles_and_the_rest_says_why_not() -> None:
-    mean, vwap = ind.SMA(3), ind.SessionVWAP()
-    for i in range(5):
-        mean.update(i)
-        vwap.update(OPEN + MINUTE * i, *bar(i), 3.0)
-    assert pickle.loads(pickle.dumps(mean)).update(9.0) == mean.update(9.0)
-    assert pickle.loads(pickle.dumps(vwap)).update(OPEN + MINUTE * 9, 1, 1, 1, 1) == vwap.update(
-        OPEN + MINUTE * 9, 1, 1, 1, 1
-    )
-    with pytest.raises(TypeError, match="feed them again"):
-        pickle.dumps(ind.RSI())
+@pytest.mark.parametrize(("make", "row"), MAKERS, ids=IDS)
+def test_nothing_can_be_amended_before_the_first_bar(make: Any, row: Any) -> None:
+    with pytest.raises(InvalidRequest, match="update first"):
+        make().amend(*row(0))
+    indicator = make()
+    indicator.update(*row(0))
+    indicator.amend(*row(1))
+    assert indicator.snapshot()["before"] == list(make()._state())
+
+
+@pytest.mark.parametrize("n", [1, 3, 50])
+@pytest.mark.parametrize(("make", "row"), MAKERS, ids=IDS)
+def test_a_refused_amendment_leaves_the_last_bar(make: Any, row: Any, n: int) -> None:
+    indicator = make()
+    for i in range(n):
+        indicator.update(*row(i))
+    before = indicator.snapshot()
+    for bad in (math.nan, math.inf):
+        with pytest.raises(FrameInvariantError):
+            indicator.amend(*row(n - 1)[:-1], bad)
+        assert indicator.snapshot() == before
+    indicator.amend(*row(n - 1)[:-1], None)  # the bar is taken back
+    indicator.amend(*row(n - 1))
+    assert indicator.snapshot() == before
+
+
+def test_a_vwap_amends_only_after_the_bar_before() -> None:
+    vwap = ind.SessionVWAP()
+    vwap.update(OPEN, 1, 1, 1, 1)
+    vwap.update(OPEN + MINUTE, 2, 2, 2, 1)
+    before = vwap.snapshot()
+    with pytest.raises(FrameInvariantError) as caught:
+        vwap.amend(OPEN, 1, 1, 1, 1)
+    assert caught.value.rule == "sorted"
+    with pytest.raises(FrameInvariantError) as caught:
+        vwap.amend(OPEN + MINUTE, 1, 1, 1, -1)
+    assert caught.value.rule == "volume"
+    assert vwap.snapshot() == before
+    assert vwap.amend(OPEN + MINUTE, 3, 3, 3, 1) == 2.0
+
+
+@pytest.mark.parametrize(("make", "row"), MAKERS, ids=IDS)
+def test_a_state_of_another_version_or_class_is_refused(make: Any, row: Any, monkeypatch: Any) -> None:
+    indicator = make()
+    for i in range(40):
+        indicator.update(*row(i))
+    cls, saved = type(indicator), json.loads(json.dumps(indicator.snapshot()))
+    other = ind.SMA if cls is not ind.SMA else ind.EMA
+    with pytest.raises(InvalidRequest, match="no snapshot of"):
+        other.restore(saved)
+    for damage in (
+        {"version": 0}, {"version": None}, {"state": None}, {"state": [*saved["state"][:-1], "x"]}, {"state": []},
+        {"state": [*saved["state"][:-1], math.nan]}, {"parameters": None}, {"parameters": {"length": 3}},
+        {"before": [1.0] * 9}, {"before": 7},
+    ):  # fmt: skip
+        with pytest.raises(InvalidRequest):
+            cls.restore({**saved, **damage})
+    for nothing in (None, 3, [], {}):
+        with pytest.raises(InvalidRequest):
+            cls.restore(nothing)
+    stored = pickle.dumps(indicator)
+    monkeypatch.setattr(cls, "VERSION", 2)
+    with pytest.raises(InvalidRequest, match="version 1"):
+        pickle.loads(stored)
+
+
+def test_memory_does_not_grow_with_the_history() -> None:
+    for make, row in MAKERS:
+        indicator = make()
+        for i in range(100):
+            indicator.update(*row(i))
+        size = len(pickle.dumps(indicator))
+        for i in range(100, 3000):
+            indicator.update(*row(i))
+        assert abs(len(pickle.dumps(indicator)) - size) < 40
 
 
 def test_session_vwap_resets_on_the_new_york_session() -> None:
