@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from massive_lab.regime.classifier import LiveValues, classify
 from massive_lab.regime.label import Regime, flips, flips_per_year, latest
+from massive_lab.regime.picture import Picture, paint
 from massive_lab.regime.rules import DEFAULT_RULES, STRICT_RULES, Rules
 
 __all__ = [
     "DEFAULT_RULES",
     "STRICT_RULES",
     "LiveValues",
+    "Picture",
     "Regime",
     "Rules",
     "classify",
     "flips",
     "flips_per_year",
     "latest",
+    "paint",
 ]
