@@ -168,7 +168,10 @@ def evaluate(
     if len(bounds) < 2:
         return [pl.Series(name, [None] * height, dtype=pl.Float64) for name in spec.outputs]
     if spec.clock:
-        _refuse_disorder(arrays[spec.inputs.index(spec.clock)], bounds, spec)
+        where = _disorder(arrays[spec.inputs.index(spec.clock)], bounds)
+        if len(where):
+            at = where if rows is None else rows[where]
+            raise _disordered(at if order is None else order[at], inputs, spec, symbol)
     results = spec.kernel(arrays, bounds)
     return [
         pl.Series(name, _back(array, rows, order, height), nan_to_null=True)
@@ -283,18 +286,28 @@ def _refuse_non_finite(column: pl.Series, name: str, spec: Spec, symbol: pl.Seri
     )
 
 
-def _refuse_disorder(clock: NDArray[np.int64], bounds: NDArray[np.int64], spec: Spec) -> None:
+def _disorder(clock: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places that are not later than the place before them in their group."""
     rises = clock[1:] > clock[:-1]
     rises[bounds[1:-1] - 1] = True
-    if not rises.all():
-        row = int(np.argmin(rises)) + 1
-        times = pl.Series(clock[row - 1 : row + 1]).cast(pl.Datetime("ns", "UTC"))
-        raise FrameInvariantError(
-            f"{spec.text} needs {spec.clock} strictly ascending per symbol: {times[1]} follows {times[0]}.",
-            rule="sorted",
-            rows=pl.DataFrame({spec.clock: times}),
-            hint="Sort by symbol and ts_event and drop repeated rows.",
-        )
+    return np.empty(0, dtype=np.int64) if rises.all() else np.flatnonzero(~rises) + 1
+
+
+def _disordered(
+    at: NDArray[np.int64], inputs: Sequence[pl.Series], spec: Spec, symbol: pl.Series | None
+) -> FrameInvariantError:
+    at.sort()
+    times = inputs[spec.inputs.index(spec.clock)].gather(at[:_SHOWN])
+    rows = pl.DataFrame({"row": at[:_SHOWN], spec.clock: times})
+    if symbol is not None:
+        rows = rows.insert_column(1, symbol.gather(at[:_SHOWN]).alias("symbol"))
+    return FrameInvariantError(
+        f"{spec.text} needs {spec.clock} strictly ascending per symbol: {len(at)} of {len(inputs[0])} rows are at or "
+        f"before the one before them, the first at row {at[0]} ({times[0]}).",
+        rule="sorted",
+        rows=rows,
+        hint="Sort by symbol and ts_event and drop repeated rows. A frame of several symbols needs a symbol column.",
+    )
 
 
 def _refuse_missing_volume(volume: pl.Series, spec: Spec, symbol: pl.Series | None) -> None:

@@ -147,7 +147,8 @@ def apply(bars: Any, indicators: Sequence[str]) -> Any:
 def _specs(indicators: Sequence[str]) -> list[Spec]:
     if isinstance(indicators, str):
         raise InvalidRequest(f"The indicators are one text, {indicators!r}.", hint=f"Pass a list: [{indicators!r}].")
-    return [parse_spec(text) for text in indicators]
+    # Named twice, perhaps in two ways ("rsi" and "rsi_14"), it is made once.
+    return list({spec.text: spec for spec in map(parse_spec, indicators)}.values())
 
 
 def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:
@@ -158,7 +159,7 @@ def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:
     made: list[pl.Series] = []
     checked: set[str] = set()
     if "ts_event" in frame.columns and specs and not any(spec.clock for spec in specs):
-        evaluate(_ORDER, [frame["ts_event"]], groups)
+        evaluate(_ORDER, [frame["ts_event"]], groups, symbol)
     for spec in specs:
         made += evaluate(spec, [frame[name] for name in spec.inputs], groups, symbol, checked)
     return made

@@ -192,6 +192,51 @@ def test_bad_arguments_are_refused() -> None:
     assert ind.apply(bars, []).equals(bars)
 
 
+@pytest.mark.parametrize("specs", [["session_vwap"], ["ema_2"]])
+def test_disorder_is_named_with_rule_rows_and_symbol(specs: list[str]) -> None:
+    bars = minute_bars(n=6)
+    swapped = bars.with_row_index().with_columns(
+        index=pl.when(pl.col("index") == 7).then(9.5).otherwise(pl.col("index"))
+    )
+    repeated = pl.concat([bars.head(3), bars.slice(2)])
+    for frame, symbol, row in ((swapped.sort("index").drop("index"), "MSFT", 9), (repeated, "AAPL", 3)):
+        for shaped in (frame, frame.to_pandas()):
+            with pytest.raises(FrameInvariantError, match="1 of") as caught:
+                ind.apply(shaped, specs)
+            assert caught.value.rule == "sorted"
+            assert caught.value.rows["row"].to_list() == [row]
+            assert caught.value.rows["symbol"].to_list() == [symbol]
+            assert caught.value.rows["ts_event"].to_list() == [frame["ts_event"][row]]
+
+
+def test_two_symbols_in_a_frame_without_symbol_are_seen_by_their_times() -> None:
+    both = minute_bars(n=6).drop("symbol")
+    with pytest.raises(FrameInvariantError, match="needs a symbol column") as caught:
+        ind.apply(both, ["ema_2"])
+    assert caught.value.rows["row"].to_list() == [6]
+
+
+def test_an_expression_needs_the_column_that_names_the_symbol() -> None:
+    bars = minute_bars(("AAPL",), n=5).drop("symbol")
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="symbol"):
+        bars.with_columns(ind.ema(period=2))
+    renamed = bars.with_columns(ticker=pl.lit("AAPL"))
+    assert renamed.select(ind.ema(period=2, by="ticker")).equals(bars.select(ind.ema(period=2, by=None)))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+def test_times_of_any_zone_and_unit_are_the_same_moments(zone: str, unit: Any) -> None:
+    bars = minute_bars()
+    other = bars.with_columns(pl.col("ts_event").dt.convert_time_zone(zone).dt.cast_time_unit(unit))
+    assert ind.apply(other, ALL).select(COLUMNS).equals(ind.apply(bars, ALL).select(COLUMNS))
+
+
+def test_an_indicator_named_twice_is_made_once() -> None:
+    out = ind.apply(minute_bars(n=20), ["rsi", "rsi_14", "ema_3", "ema_3@talib"])
+    assert out.columns[-2:] == ["rsi_14", "ema_3"]
+
+
 def test_the_package_exports_functions_not_modules() -> None:
     for name in ind.__all__:
         assert callable(getattr(ind, name)), name
