@@ -22,6 +22,7 @@ from massive_lab.indicators.apply import apply, parse_spec
 from massive_lab.indicators.atr import ATR, atr
 from massive_lab.indicators.ema import EMA, ema
 from massive_lab.indicators.macd import MACD, MACDValue, macd
+from massive_lab.indicators.pandas_ta import from_pandas_ta
 from massive_lab.indicators.rsi import RSI, rsi
 from massive_lab.indicators.sma import SMA, sma
 from massive_lab.indicators.vwap import SessionVWAP, session_vwap
@@ -38,6 +39,7 @@ __all__ = [
     "apply",
     "atr",
     "ema",
+    "from_pandas_ta",
     "macd",
     "parse_spec",
     "rsi",
