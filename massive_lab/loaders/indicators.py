@@ -14,7 +14,7 @@ from massive_lab.loaders.when import parse_range
 from massive_lab.schema.plans import MAX_INDICATOR_LIMIT
 from massive_lab.schema.symbols import parse_symbol
 from massive_lab.schema.timeframe import parse_timeframe
-from massive_lab.telemetry import CacheHit
+from massive_lab.telemetry import CacheHit, RequestCoalesced
 
 __all__ = ["CACHE_S", "server_indicator"]
 
@@ -65,22 +65,29 @@ async def server_indicator(
     if hit is not None:
         session.telemetry.emit(CacheHit(session.clock.monotonic(), endpoint, "server_indicator"))
         return hit.clone()
-    async with session.load("server_indicator", [parsed.text]) as load:
-        # The reader works through "results.values"; two callers at once share the requests below.
-        pages = await load.pages(
-            endpoint,
-            path_of(endpoint, symbol=parsed),
-            params=params,
-            symbol=parsed.text,
-            budget=parsed.asset_class,
-            on_page=lambda _: load.progress.step(),
-        )
-        frame = rest.server_indicator([page.body for page in pages], symbol=parsed.text)
-        if frame.is_empty():
-            await ensure_known(load, parsed, as_of=span.start_ns)
-        load.n_rows = frame.height
-        session.store(key, frame.clone())
-        return frame
+    if session.shared.is_shared(key):
+        session.telemetry.emit(RequestCoalesced(session.clock.monotonic(), endpoint, "server_indicator"))
+
+    async def ask() -> pl.DataFrame:
+        # Its age counts from the question: what the server answered may be as old as that.
+        asked_s = session.clock.monotonic()
+        async with session.load("server_indicator", [parsed.text]) as load:
+            pages = await load.pages(
+                endpoint,
+                path_of(endpoint, symbol=parsed),
+                params=params,
+                symbol=parsed.text,
+                budget=parsed.asset_class,
+                on_page=lambda _: load.progress.step(),
+            )
+            frame = rest.server_indicator([page.body for page in pages], symbol=parsed.text)
+            if frame.is_empty():
+                await ensure_known(load, parsed, as_of=span.start_ns)
+            load.n_rows = frame.height
+            session.store(key, frame, asked_s)
+            return frame
+
+    return (await session.shared.join(key, ask)).clone()
 
 
 def _params(indicator: object, period: int | None, fast: int, slow: int, signal: int) -> dict[str, str]:

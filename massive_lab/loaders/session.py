@@ -18,6 +18,7 @@ from massive_lab.loaders.report import LoadLedger
 from massive_lab.schema.endpoints import ENDPOINTS
 from massive_lab.schema.plans import Plan
 from massive_lab.telemetry import LoadDone, Telemetry
+from massive_lab.transports.flights import Flights
 from massive_lab.transports.http import HttpTransport
 
 __all__ = ["Load", "Session", "path_of"]
@@ -127,10 +128,14 @@ class Session:
         self._remove_ledger = self.telemetry.add(self.ledger)
         # Answers that stay good for a while, by request; see `cached`.
         self._cache: dict[Any, tuple[float, Any]] = {}
+        self.shared: Flights[Any] = Flights()
+        """Loads in flight that several callers may wait for."""
         self._gate = asyncio.Semaphore(settings.max_connections)
 
     async def aclose(self) -> None:
+        # The transport first: what is shared then ends with an error that says why.
         await self.transport.aclose()
+        await self.shared.cancel()
         self._remove_ledger()
 
     @asynccontextmanager
@@ -180,10 +185,12 @@ class Session:
             return None
         return entry[1]
 
-    def store(self, key: Any, value: Any, *, most: int = 1_000) -> None:
+    def store(self, key: Any, value: Any, at_s: float, *, most: int = 1_000) -> None:
+        """Keep an answer that is as old as `at_s`; beyond `most` answers the oldest one goes."""
+        self._cache.pop(key, None)
         if len(self._cache) >= most:
             self._cache.pop(next(iter(self._cache)))
-        self._cache[key] = (self.clock.monotonic(), value)
+        self._cache[key] = (at_s, value)
 
     def check_history(self, start_ns: int, now_ns: int) -> None:
         """Refuse a start the plan does not reach, which the vendor would clip without a word."""

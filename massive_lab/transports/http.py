@@ -27,6 +27,7 @@ from massive_lab.errors import ClosedError, ConnectionLost, InvalidRequest, Time
 from massive_lab.schema.endpoints import classify
 from massive_lab.schema.plans import ADVISED_CALLS_PER_SECOND
 from massive_lab.telemetry import RequestCoalesced, RequestDone, RetryScheduled, Telemetry, ThrottleWait
+from massive_lab.transports.flights import Flights
 from massive_lab.transports.ratelimit import TokenBucket
 from massive_lab.transports.retry import RetryBudget, RetryPolicy, parse_retry_after
 
@@ -52,14 +53,6 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         return self.headers.get("x-request-id")
-
-
-class _Flight:
-    __slots__ = ("n_waiting", "task")
-
-    def __init__(self, task: asyncio.Task[Answer]) -> None:
-        self.task = task
-        self.n_waiting = 0
 
 
 class HttpTransport:
@@ -93,7 +86,7 @@ class HttpTransport:
         self._policy = RetryPolicy(max_attempts=settings.max_attempts)
         self._retry_budget = RetryBudget()
         self._buckets: dict[str, TokenBucket] = {}
-        self._flights: dict[str, _Flight] = {}
+        self._flights: Flights[Answer] = Flights()
         self._client: httpx2.AsyncClient | None = None
         self._closed = False
 
@@ -135,47 +128,25 @@ class HttpTransport:
         if not _TARGET.fullmatch(target) or _DOTS.search(target.partition("?")[0]) or len(target) > _MAX_TARGET:
             raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
         endpoint = classify(urlsplit(target).path)
-        flight = self._flights.get(target)
-        if flight is None or flight.task.done():
-            if self._closed:
-                raise ClosedError("The client is closed.", endpoint=endpoint, hint="Connect again.")
-            task = asyncio.create_task(self._with_retries(target, endpoint, cause, budget))
-            flight = self._flights[target] = _Flight(task)
-            task.add_done_callback(lambda _, flight=flight: self._land(target, flight))  # type: ignore[misc]
-        else:
+        if self._flights.is_shared(target):
             self._telemetry.emit(RequestCoalesced(self._clock.monotonic(), endpoint, cause))
-        flight.n_waiting += 1
+        elif self._closed:
+            raise ClosedError("The client is closed.", endpoint=endpoint, hint="Connect again.")
         try:
-            return await asyncio.shield(flight.task)
+            return await self._flights.join(target, lambda: self._with_retries(target, endpoint, cause, budget))
         except asyncio.CancelledError:
             caller = asyncio.current_task()
-            if self._closed and flight.task.cancelled() and not (caller and caller.cancelling()):
+            if self._closed and not (caller and caller.cancelling()):
                 raise ClosedError("The client was closed during the call.", endpoint=endpoint) from None
             raise
-        finally:
-            flight.n_waiting -= 1
-            if flight.n_waiting == 0 and not flight.task.done():
-                # The last one who wanted it has gone: abort, and do not leave before it has ended.
-                self._land(target, flight)
-                flight.task.cancel()
-                await asyncio.wait([flight.task])
 
     async def aclose(self) -> None:
         """Abort what is in flight and close the pool. Idempotent."""
         self._closed = True
-        tasks = [flight.task for flight in self._flights.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._flights.cancel()
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-
-    def _land(self, target: str, flight: _Flight) -> None:
-        # Unless an identical request has taken off since.
-        if self._flights.get(target) is flight:
-            del self._flights[target]
 
     @property
     def n_in_flight(self) -> int:

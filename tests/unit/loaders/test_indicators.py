@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from massive_lab.clock import ManualClock
-from massive_lab.errors import InvalidRequest
+from massive_lab.errors import InvalidRequest, NotEntitled
 from massive_lab.loaders import indicators
 from massive_lab.telemetry import CacheHit, RequestCoalesced
 
@@ -48,13 +48,50 @@ def test_what_a_caller_does_to_its_frame_does_not_reach_the_next_one(server, des
 def test_callers_at_once_share_one_request(server, desk) -> None:
     server.answer = values
 
-    async def both():
-        return await asyncio.gather(ask(desk), ask(desk), ask(desk))
+    async def many():
+        return await asyncio.gather(*(ask(desk) for _ in range(100)))
 
-    frames = desk.run(both())
+    frames = desk.run(many())
     assert len(server.asked) == 1
     assert all(frame.equals(frames[0]) for frame in frames)
-    assert [type(e) for e in desk.events].count(RequestCoalesced) == 2
+    assert len({id(frame) for frame in frames}) == 100
+    assert [type(e) for e in desk.events].count(RequestCoalesced) == 99
+    assert desk.session.ledger.report().coalesced == 99
+
+
+def test_an_answer_is_as_old_as_its_question(server, desk) -> None:
+    clock = ManualClock()
+    desk.session.clock = clock
+
+    def slow(path, query):
+        clock.advance(50.0)
+        return values(path, query)
+
+    server.answer = slow
+    desk.run(ask(desk))
+    clock.advance(11.0)
+    desk.run(ask(desk))
+    assert len(server.asked) == 2
+
+
+def test_a_failure_is_told_to_all_who_asked_and_not_kept(server, desk) -> None:
+    server.answer = lambda path, query: (403, {"status": "NOT_AUTHORIZED", "message": "no"})
+
+    async def many():
+        return await asyncio.gather(*(ask(desk) for _ in range(5)), return_exceptions=True)
+
+    assert [type(error) for error in desk.run(many())] == [NotEntitled] * 5
+    assert len(server.asked) == 1
+    server.answer = values
+    assert desk.run(ask(desk)).height == 3
+
+
+def test_the_memory_of_answers_is_bounded(desk) -> None:
+    desk.session.clock = ManualClock()
+    for i in range(1_005):
+        desk.session.store(("key", i), i, 0.0)
+    assert desk.session.cached(("key", 4), 60.0) is None
+    assert desk.session.cached(("key", 1_004), 60.0) == 1_004
 
 
 @pytest.mark.parametrize(

@@ -729,7 +729,7 @@ async def test_an_answer_that_has_come_is_not_a_flight_to_join() -> None:
 
         async def late() -> bytes:
             await over.wait()
-            assert [flight.task.done() for flight in b.transport._flights.values()] == [True]
+            assert [flight.task.done() for flight in b.transport._flights._flights.values()] == [True]
             return (await b.get()).body
 
         second = asyncio.create_task(late())
@@ -779,7 +779,7 @@ async def test_a_caller_who_is_cancelled_himself_hears_that_and_not_that_the_cli
     async with bench(hangs) as b:
         task = asyncio.create_task(b.get())
         await until(lambda: b.server.heads)
-        (flight,) = b.transport._flights.values()
+        (flight,) = b.transport._flights._flights.values()
         # Both at once: the request has been aborted by `aclose`, and the caller not yet told.
         flight.task.add_done_callback(lambda _: task.cancel())
         await b.transport.aclose()
