@@ -39,7 +39,7 @@ _SHAPES = (
 _TEXT = re.compile(r"([a-z]+(?:_[a-z]+)*)((?:_\d+)*)(?:@([a-z]+))?")
 
 
-def parse_spec(text: str) -> Spec:
+def parse_spec(text: str, *, warmup_error: bool = False) -> Spec:
     """Read the text of an indicator.
 
     Parameters
@@ -48,6 +48,8 @@ def parse_spec(text: str) -> Spec:
         A name and its periods: ``ema_20 sma_50 rsi_14 atr_14 macd_12_26_9 session_vwap session_vwap_extended
         session_vwap_day``. ``rsi``, ``atr`` and ``macd`` alone mean the usual periods. ``ema rsi atr macd`` may name a
         convention, ``ema_20@tradingview``, which is then part of the names of the columns; TA-Lib's is the default.
+    warmup_error : bool
+        Make one more column for ``ema rsi atr macd``, the bound ``<name>_warmup_error``.
 
     Raises
     ------
@@ -77,12 +79,15 @@ def parse_spec(text: str) -> Spec:
     if name not in _NUMBERED:
         raise _unknown(text)
     wanted, has_defaults, make = _NUMBERED[name]
+    options: dict[str, Any] = (
+        {} if name == "sma" else {"convention": convention or "talib", "warmup_error": warmup_error}
+    )
     if len(periods) != wanted and not (has_defaults and not periods):
         raise InvalidRequest(
             f"{text!r} gives {len(periods)} periods; {name} takes {wanted}.",
             hint=f"Write it like {next(shape for shape in _SHAPES if shape.startswith(name))}.",
         )
-    return make(*periods, convention=convention) if convention else make(*periods)
+    return make(*periods, **options)
 
 
 def _unknown(text: object) -> InvalidRequest:
@@ -92,12 +97,12 @@ def _unknown(text: object) -> InvalidRequest:
 
 
 @overload
-def apply(bars: pl.DataFrame, indicators: Sequence[str]) -> pl.DataFrame: ...
+def apply(bars: pl.DataFrame, indicators: Sequence[str], *, warmup_error: bool = ...) -> pl.DataFrame: ...
 @overload
-def apply(bars: pl.LazyFrame, indicators: Sequence[str]) -> pl.LazyFrame: ...
+def apply(bars: pl.LazyFrame, indicators: Sequence[str], *, warmup_error: bool = ...) -> pl.LazyFrame: ...
 @overload
-def apply(bars: pd.DataFrame, indicators: Sequence[str]) -> pd.DataFrame: ...
-def apply(bars: Any, indicators: Sequence[str]) -> Any:
+def apply(bars: pd.DataFrame, indicators: Sequence[str], *, warmup_error: bool = ...) -> pd.DataFrame: ...
+def apply(bars: Any, indicators: Sequence[str], *, warmup_error: bool = False) -> Any:
     """Add indicators to bars, per symbol.
 
     Parameters
@@ -109,6 +114,9 @@ def apply(bars: Any, indicators: Sequence[str]) -> Any:
         NaN counts as null.
     indicators : sequence of str
         As `parse_spec` reads them.
+    warmup_error : bool
+        Add ``<name>_warmup_error`` to ``ema rsi atr`` and the line of ``macd``: a bound on how far the value is from the
+        one over a longer history. What it takes for granted is said with the expression.
 
     Returns
     -------
@@ -131,7 +139,7 @@ def apply(bars: Any, indicators: Sequence[str]) -> Any:
     >>> apply(bars, ["sma_2", "rsi_2"]).columns
     ['symbol', 'close', 'sma_2', 'rsi_2']
     """
-    specs = _specs(indicators)
+    specs = _specs(indicators, warmup_error=warmup_error)
     if isinstance(bars, pl.DataFrame):
         return bars.with_columns(_columns(bars, specs))
     if isinstance(bars, pl.LazyFrame):
@@ -144,11 +152,12 @@ def apply(bars: Any, indicators: Sequence[str]) -> Any:
     )
 
 
-def _specs(indicators: Sequence[str]) -> list[Spec]:
+def _specs(indicators: Sequence[str], *, warmup_error: bool) -> list[Spec]:
     if isinstance(indicators, str):
         raise InvalidRequest(f"The indicators are one text, {indicators!r}.", hint=f"Pass a list: [{indicators!r}].")
     # Named twice, perhaps in two ways ("rsi" and "rsi_14"), it is made once.
-    return list({spec.text: spec for spec in map(parse_spec, indicators)}.values())
+    specs = (parse_spec(text, warmup_error=warmup_error) for text in indicators)
+    return list({spec.text: spec for spec in specs}.values())
 
 
 def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,7 @@ from massive_lab.indicators._convention import Convention, check_convention, suf
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
 from massive_lab.indicators._incremental import Incremental, number, refused
 from massive_lab.indicators._recursion import Wilder
+from massive_lab.indicators._warmup import names, one_or_two, wilder_error
 
 __all__ = ["ATR", "atr", "spec"]
 
@@ -36,32 +37,64 @@ _CONVENTIONS: tuple[Convention, ...] = ("talib", "stockcharts", "tradingview")
 _INPUTS = ("high", "low", "close")
 
 
-def spec(period: int = 14, *, convention: str = "talib") -> Spec:
+def spec(period: int = 14, *, convention: str = "talib", warmup_error: bool = False) -> Spec:
     """The average true range of bars with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an ATR", least=1)
     known = check_convention(convention, "An ATR", _CONVENTIONS)
 
-    def kernel(high: Array, low: Array, close: Array) -> Array:
-        if known == "talib" or len(low) == 0:
-            return talib.ATR(high, low, close, timeperiod=period)
+    def kernel(high: Array, low: Array, close: Array) -> tuple[Array, ...]:
         # A bar before the first that closed at its low makes high - low the first true range.
-        high, low, close = (np.concatenate((low[:1], column)) for column in (high, low, close))
-        return talib.ATR(high, low, close, timeperiod=period)[1:]
+        extra = 0 if known == "talib" else 1
+        if extra:
+            high, low, close = (np.concatenate((low[:1], column)) for column in (high, low, close))
+        found = talib.ATR(high, low, close, timeperiod=period)[extra:]
+        if not warmup_error:
+            return (found,)
+        before = np.concatenate((low[:1], close[:-1]))
+        widths = np.maximum(np.maximum(high - low, np.abs(before - high)), np.abs(before - low))
+        return found, wilder_error(widths, period, start=1)[extra:]
 
     text = f"atr_{period}{suffix(known)}"
-    return Spec(text, _INPUTS, (text,), per_group(kernel))
+    return Spec(text, _INPUTS, names(text, warmup_error=warmup_error), per_group(kernel))
+
+
+@overload
+def atr(
+    *,
+    period: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[False] = ...,
+    high: str | pl.Expr = ...,
+    low: str | pl.Expr = ...,
+    close: str | pl.Expr = ...,
+    by: str | None = ...,
+    name: str | None = ...,
+) -> pl.Expr: ...
+@overload
+def atr(
+    *,
+    period: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[True],
+    high: str | pl.Expr = ...,
+    low: str | pl.Expr = ...,
+    close: str | pl.Expr = ...,
+    by: str | None = ...,
+    name: str | None = ...,
+) -> tuple[pl.Expr, pl.Expr]: ...
 
 
 def atr(
     *,
     period: int = 14,
     convention: Convention = "talib",
+    warmup_error: bool = False,
     high: str | pl.Expr = "high",
     low: str | pl.Expr = "low",
     close: str | pl.Expr = "close",
     by: str | None = "symbol",
     name: str | None = None,
-) -> pl.Expr:
+) -> pl.Expr | tuple[pl.Expr, pl.Expr]:
     """Average true range per symbol.
 
     Parameters
@@ -72,6 +105,10 @@ def atr(
         Whose definition; see the module's docstring.
     high, low, close : str or polars.Expr
         Prices of the bar.
+    warmup_error : bool
+        Give one more expression, ``<name>_warmup_error``: a bound on how far the result is from the one over a longer
+        history, in its unit. It holds as long as a true range was, before the first row, never above twice the largest of the
+        seed window. Null where the result is.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
@@ -79,7 +116,7 @@ def atr(
 
     Returns
     -------
-    polars.Expr
+    polars.Expr, or a tuple of two
         Float64 in price units; null in the first `period` rows of a symbol (``period - 1`` in the other
         conventions) and where an input is null.
 
@@ -98,8 +135,8 @@ def atr(
     >>> bars.with_columns(atr(period=2))["atr_2"].to_list()
     [None, None, 1.5, 2.25]
     """
-    made = spec(period, convention=convention)
-    return expressions(made, (high, low, close), by, (name or made.outputs[0],))[0]
+    made = spec(period, convention=convention, warmup_error=warmup_error)
+    return one_or_two(expressions(made, (high, low, close), by, names(name or made.text, warmup_error=warmup_error)))
 
 
 class ATR(Incremental):

@@ -17,7 +17,7 @@ Both converge: after `n` further bars the seed still weighs ``(1 - k) ** n``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import polars as pl
 import talib
@@ -26,22 +26,47 @@ from massive_lab.indicators._convention import Convention, check_convention, suf
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
 from massive_lab.indicators._incremental import OfValues
 from massive_lab.indicators._recursion import Ema, ema_from_first
+from massive_lab.indicators._warmup import ema_error, names, one_or_two
 
 __all__ = ["EMA", "ema", "spec"]
 
 
-def spec(period: int, *, convention: str = "talib") -> Spec:
+def spec(period: int, *, convention: str = "talib", warmup_error: bool = False) -> Spec:
     """The average of one column with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an EMA", least=1)
     known = check_convention(convention, "An EMA")
 
-    def kernel(values: Array) -> Array:
-        if known == "tradingview":
-            return ema_from_first(values, period)
-        return talib.EMA(values, timeperiod=period)
+    def kernel(values: Array) -> tuple[Array, ...]:
+        first = known == "tradingview"
+        found = ema_from_first(values, period) if first else talib.EMA(values, timeperiod=period)
+        if not warmup_error:
+            return (found,)
+        return found, ema_error(values, period, start=0, first=0 if first else period - 1)
 
     text = f"ema_{period}{suffix(known)}"
-    return Spec(text, ("close",), (text,), per_group(kernel))
+    return Spec(text, ("close",), names(text, warmup_error=warmup_error), per_group(kernel))
+
+
+@overload
+def ema(
+    column: str | pl.Expr = ...,
+    *,
+    period: int,
+    convention: Convention = ...,
+    warmup_error: Literal[False] = ...,
+    by: str | None = ...,
+    name: str | None = ...,
+) -> pl.Expr: ...
+@overload
+def ema(
+    column: str | pl.Expr = ...,
+    *,
+    period: int,
+    convention: Convention = ...,
+    warmup_error: Literal[True],
+    by: str | None = ...,
+    name: str | None = ...,
+) -> tuple[pl.Expr, pl.Expr]: ...
 
 
 def ema(
@@ -49,9 +74,10 @@ def ema(
     *,
     period: int,
     convention: Convention = "talib",
+    warmup_error: bool = False,
     by: str | None = "symbol",
     name: str | None = None,
-) -> pl.Expr:
+) -> pl.Expr | tuple[pl.Expr, pl.Expr]:
     """Exponential moving average per symbol.
 
     Parameters
@@ -62,6 +88,10 @@ def ema(
         Bars, 1 to 100,000.
     convention : {"talib", "stockcharts", "tradingview", "massive"}
         Whose definition; see the module's docstring.
+    warmup_error : bool
+        Give one more expression, ``<name>_warmup_error``: a bound on how far the result is from the one over a longer
+        history, in its unit. It holds as long as the column was, before the first row, never above twice the largest of the
+        seed window. Null where the result is.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
@@ -69,7 +99,7 @@ def ema(
 
     Returns
     -------
-    polars.Expr
+    polars.Expr, or a tuple of two
         Float64 in the unit of the input, one value a row; null in the first ``period - 1`` rows of a symbol (in none with
         ``tradingview``) and where the input is null.
 
@@ -90,8 +120,8 @@ def ema(
     >>> bars.with_columns(ema("close", period=3))["ema_3"].to_list()
     [None, None, 2.0, 3.0, 4.5]
     """
-    made = spec(period, convention=convention)
-    return expressions(made, (column,), by, (name or made.outputs[0],))[0]
+    made = spec(period, convention=convention, warmup_error=warmup_error)
+    return one_or_two(expressions(made, (column,), by, names(name or made.text, warmup_error=warmup_error)))
 
 
 class EMA(OfValues[float]):

@@ -29,7 +29,7 @@ They converge: after some 250 bars nothing of the seeds of 12, 26, 9 is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,7 @@ from massive_lab.indicators._convention import Convention, check_convention, suf
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
 from massive_lab.indicators._incremental import OfValues
 from massive_lab.indicators._recursion import Ema, ema_from, ema_from_first
+from massive_lab.indicators._warmup import ema_error, names
 
 __all__ = ["MACD", "MACDValue", "macd", "spec"]
 
@@ -76,19 +77,57 @@ def _lines(values: Array, fast: int, slow: int, signal: int, convention: Convent
     return line, smoothed, line - smoothed
 
 
-def spec(fast: int = 12, slow: int = 26, signal: int = 9, *, convention: str = "talib") -> Spec:
+def _error(values: Array, line: Array, fast: int, slow: int, convention: Convention) -> Array:
+    """The bounds of both averages, where there is a line."""
+    late = 0 if convention == "tradingview" else slow - 1
+    quick = {"talib": slow - 1, "tradingview": 0}.get(convention, fast - 1)
+    start = max(quick - fast + 1, 0)
+    bound = ema_error(values, fast, start=start, first=quick) + ema_error(values, slow, start=0, first=late)
+    bound[np.isnan(line)] = np.nan
+    return bound
+
+
+def spec(
+    fast: int = 12, slow: int = 26, signal: int = 9, *, convention: str = "talib", warmup_error: bool = False
+) -> Spec:
     """Line, signal and histogram of one column with the parameters, for `massive_lab.indicators.apply`."""
     fast, slow, signal = _periods(fast, slow, signal)
     known = check_convention(convention, "A MACD")
 
-    def kernel(values: Array) -> tuple[Array, Array, Array]:
-        return _lines(values, fast, slow, signal, known)
+    def kernel(values: Array) -> tuple[Array, ...]:
+        lines = _lines(values, fast, slow, signal, known)
+        return (*lines, _error(values, lines[0], fast, slow, known)) if warmup_error else lines
 
     tail = f"{fast}_{slow}_{signal}{suffix(known)}"
-    outputs = (f"macd_{tail}", f"macd_signal_{tail}", f"macd_hist_{tail}")
+    line, *error = names(f"macd_{tail}", warmup_error=warmup_error)
+    outputs = (line, f"macd_signal_{tail}", f"macd_hist_{tail}", *error)
     return Spec(f"macd_{tail}", ("close",), outputs, per_group(kernel))
 
 
+@overload
+def macd(
+    column: str | pl.Expr = ...,
+    *,
+    fast: int = ...,
+    slow: int = ...,
+    signal: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[False] = ...,
+    by: str | None = ...,
+    name: str | None = ...,
+) -> tuple[pl.Expr, pl.Expr, pl.Expr]: ...
+@overload
+def macd(
+    column: str | pl.Expr = ...,
+    *,
+    fast: int = ...,
+    slow: int = ...,
+    signal: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[True],
+    by: str | None = ...,
+    name: str | None = ...,
+) -> tuple[pl.Expr, pl.Expr, pl.Expr, pl.Expr]: ...
 def macd(
     column: str | pl.Expr = "close",
     *,
@@ -96,9 +135,10 @@ def macd(
     slow: int = 26,
     signal: int = 9,
     convention: Convention = "talib",
+    warmup_error: bool = False,
     by: str | None = "symbol",
     name: str | None = None,
-) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+) -> tuple[pl.Expr, ...]:
     """Line, signal and histogram per symbol: three expressions, to be unpacked with ``*``.
 
     Parameters
@@ -109,6 +149,10 @@ def macd(
         Bars; ``2 <= fast < slow``, ``signal >= 1``, at most 100,000.
     convention : {"talib", "stockcharts", "tradingview", "massive"}
         Whose definition; see the module's docstring.
+    warmup_error : bool
+        Give a fourth expression, ``<name>_warmup_error``: a bound on how far the line is from the one over a longer
+        history, in its unit. It holds as long as the column was, before the first row, never above twice the largest of the
+        seed window. Null where the line is.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
@@ -118,7 +162,7 @@ def macd(
 
     Returns
     -------
-    tuple of three polars.Expr
+    tuple of three polars.Expr, or of four
         Float64 in the unit of the input; null in the first rows of a symbol (``slow + signal - 2`` with TA-Lib; see the
         module's docstring for the others) and where the input is null.
 
@@ -137,10 +181,12 @@ def macd(
     >>> bars.select(macd("close", fast=2, slow=3, signal=2)[0].round(6)).to_series().to_list()
     [None, None, None, 1.0, 1.388889]
     """
-    made = spec(fast, slow, signal, convention=convention)
-    names = made.outputs if name is None else (name, f"{name}_signal", f"{name}_hist")
-    line, smoothed, histogram = expressions(made, (column,), by, names)
-    return line, smoothed, histogram
+    made = spec(fast, slow, signal, convention=convention, warmup_error=warmup_error)
+    named = made.outputs
+    if name is not None:
+        line, *error = names(name, warmup_error=warmup_error)
+        named = (line, f"{name}_signal", f"{name}_hist", *error)
+    return tuple(expressions(made, (column,), by, named))
 
 
 class MACDValue(NamedTuple):

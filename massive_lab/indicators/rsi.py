@@ -19,7 +19,7 @@ and ``tradingview`` give 100 (there is no loss), ``massive`` 50: what the vendor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import polars as pl
 import talib
@@ -27,26 +27,49 @@ import talib
 from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
 from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._warmup import names, one_or_two, rsi_error
 
 __all__ = ["RSI", "rsi", "spec"]
 
 _FLAT: dict[Convention, float] = {"talib": 0.0, "stockcharts": 100.0, "tradingview": 100.0, "massive": 50.0}
 
 
-def spec(period: int = 14, *, convention: str = "talib") -> Spec:
+def spec(period: int = 14, *, convention: str = "talib", warmup_error: bool = False) -> Spec:
     """The index of one column with its parameters, for `massive_lab.indicators.apply`."""
     period = check_period(period, what="The period of an RSI", least=2)
     known = check_convention(convention, "An RSI")
 
-    def kernel(values: Array) -> Array:
+    def kernel(values: Array) -> tuple[Array, ...]:
         found = talib.RSI(values, timeperiod=period)
         if known != "talib" and (no_gain := found == 0.0).any():
             # The index of the mirrored series is that of the losses: 0 in both is no movement at all.
             found[no_gain & (talib.RSI(-values, timeperiod=period) == 0.0)] = _FLAT[known]
-        return found
+        return (found, rsi_error(values, found, period)) if warmup_error else (found,)
 
     text = f"rsi_{period}{suffix(known)}"
-    return Spec(text, ("close",), (text,), per_group(kernel))
+    return Spec(text, ("close",), names(text, warmup_error=warmup_error), per_group(kernel))
+
+
+@overload
+def rsi(
+    column: str | pl.Expr = ...,
+    *,
+    period: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[False] = ...,
+    by: str | None = ...,
+    name: str | None = ...,
+) -> pl.Expr: ...
+@overload
+def rsi(
+    column: str | pl.Expr = ...,
+    *,
+    period: int = ...,
+    convention: Convention = ...,
+    warmup_error: Literal[True],
+    by: str | None = ...,
+    name: str | None = ...,
+) -> tuple[pl.Expr, pl.Expr]: ...
 
 
 def rsi(
@@ -54,9 +77,10 @@ def rsi(
     *,
     period: int = 14,
     convention: Convention = "talib",
+    warmup_error: bool = False,
     by: str | None = "symbol",
     name: str | None = None,
-) -> pl.Expr:
+) -> pl.Expr | tuple[pl.Expr, pl.Expr]:
     """Relative strength index per symbol, 0 to 100.
 
     Parameters
@@ -67,6 +91,10 @@ def rsi(
         Bars, 2 to 100,000.
     convention : {"talib", "stockcharts", "tradingview", "massive"}
         Whose definition; see the module's docstring.
+    warmup_error : bool
+        Give one more expression, ``<name>_warmup_error``: a bound on how far the result is from the one over a longer
+        history, in its unit. It holds as long as a change was, before the first row, never above twice the largest of the
+        seed window. Null where the result is.
     by : str or None
         Column that names the symbol; None when all rows are one series.
     name : str, optional
@@ -74,7 +102,7 @@ def rsi(
 
     Returns
     -------
-    polars.Expr
+    polars.Expr, or a tuple of two
         Float64 without unit; null in the first `period` rows of a symbol and where the input is null.
 
     Raises
@@ -90,8 +118,8 @@ def rsi(
     >>> bars.with_columns(rsi("close", period=2))["rsi_2"].to_list()
     [None, None, 100.0, 50.0, 75.0]
     """
-    made = spec(period, convention=convention)
-    return expressions(made, (column,), by, (name or made.outputs[0],))[0]
+    made = spec(period, convention=convention, warmup_error=warmup_error)
+    return one_or_two(expressions(made, (column,), by, names(name or made.text, warmup_error=warmup_error)))
 
 
 class RSI(OfValues[float]):
