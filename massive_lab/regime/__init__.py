@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from massive_lab.regime.classifier import LiveValues, classify
 from massive_lab.regime.label import Regime, flips, flips_per_year, latest
+from massive_lab.regime.markov import MarkovParameters, turbulence
 from massive_lab.regime.picture import Picture, paint
 from massive_lab.regime.rules import DEFAULT_RULES, STRICT_RULES, Rules
 
@@ -11,6 +12,7 @@ __all__ = [
     "DEFAULT_RULES",
     "STRICT_RULES",
     "LiveValues",
+    "MarkovParameters",
     "Picture",
     "Regime",
     "Rules",
@@ -19,4 +21,5 @@ __all__ = [
     "flips_per_year",
     "latest",
     "paint",
+    "turbulence",
 ]
