@@ -9,9 +9,11 @@ expression       by name, for `apply`         incremental
 `atr`            ``atr_14``                   `ATR`
 `macd`           ``macd_12_26_9``             `MACD`
 `session_vwap`   ``session_vwap``             `SessionVWAP`
+`rolling_vwap`   ``rolling_vwap_30m``         none
+`realised_vol`   ``realised_vol_20``          none
 ================ ============================ ===========================
 
-All three give the same numbers, bit for bit. The arithmetic is TA-Lib's; every module states its formula, source,
+All give the same numbers, bit for bit. The arithmetic is TA-Lib's; every module states its formula, source,
 smoothing, seed, first valid bar and null rule. The functions here share their names with the modules they come from.
 """
 
@@ -22,9 +24,12 @@ from massive_lab.indicators.apply import apply, parse_spec
 from massive_lab.indicators.atr import ATR, atr
 from massive_lab.indicators.ema import EMA, ema
 from massive_lab.indicators.macd import MACD, MACDValue, macd
+from massive_lab.indicators.namespace import register
 from massive_lab.indicators.pandas_ta import from_pandas_ta
+from massive_lab.indicators.rolling import rolling_vwap
 from massive_lab.indicators.rsi import RSI, rsi
 from massive_lab.indicators.sma import SMA, sma
+from massive_lab.indicators.volatility import realised_vol
 from massive_lab.indicators.vwap import SessionVWAP, session_vwap
 
 __all__ = [
@@ -42,7 +47,11 @@ __all__ = [
     "from_pandas_ta",
     "macd",
     "parse_spec",
+    "realised_vol",
+    "rolling_vwap",
     "rsi",
     "session_vwap",
     "sma",
 ]
+
+register()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import polars as pl
 
 from massive_lab.errors import FrameInvariantError, InvalidRequest
-from massive_lab.indicators import atr, ema, macd, rsi, sma, vwap
+from massive_lab.indicators import atr, ema, macd, rolling, rsi, sma, volatility, vwap
 from massive_lab.indicators._engine import Groups, Spec, evaluate, expressions
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _NUMBERED: dict[str, tuple[int, bool, Callable[..., Spec]]] = {
     "rsi": (1, True, rsi.spec),
     "atr": (1, True, atr.spec),
     "macd": (3, True, macd.spec),
+    "realised_vol": (1, False, volatility.spec),
 }
 _SHAPES = (
     "ema_20",
@@ -35,7 +36,10 @@ _SHAPES = (
     "session_vwap",
     "session_vwap_extended",
     "session_vwap_day",
+    "rolling_vwap_30m",
+    "realised_vol_20",
 )
+_CONVENTIONAL = ("ema", "rsi", "atr", "macd")
 _TEXT = re.compile(r"([a-z]+(?:_[a-z]+)*)((?:_\d+)*)(?:@([a-z]+))?")
 
 
@@ -46,8 +50,9 @@ def parse_spec(text: str, *, warmup_error: bool = False) -> Spec:
     ----------
     text : str
         A name and its periods: ``ema_20 sma_50 rsi_14 atr_14 macd_12_26_9 session_vwap session_vwap_extended
-        session_vwap_day``. ``rsi``, ``atr`` and ``macd`` alone mean the usual periods. ``ema rsi atr macd`` may name a
-        convention, ``ema_20@tradingview``, which is then part of the names of the columns; TA-Lib's is the default.
+        session_vwap_day rolling_vwap_30m realised_vol_20`` (the last annualised with 252 bars a year). ``rsi``, ``atr``
+        and ``macd`` alone mean the usual periods. ``ema rsi atr macd`` may name a convention, ``ema_20@tradingview``,
+        which is then part of the names of the columns; TA-Lib's is the default.
     warmup_error : bool
         Make one more column for ``ema rsi atr macd``, the bound ``<name>_warmup_error``.
 
@@ -64,13 +69,15 @@ def parse_spec(text: str, *, warmup_error: bool = False) -> Spec:
     Traceback (most recent call last):
     massive_lab.errors.InvalidRequest: 'ema20' is not an indicator. Did you mean 'ema_20'? Known shapes: ema_20, ...
     """
+    if str(text).startswith("rolling_vwap_"):
+        return rolling.spec(text.removeprefix("rolling_vwap_"))
     match = _TEXT.fullmatch(str(text))
     if match is None:
         raise _unknown(text)
     name = match[1]
     periods = [int(part) for part in match[2].split("_")[1:]]
     convention = match[3]
-    if convention and (name == "sma" or name.startswith("session_vwap")):
+    if convention and (name in {"sma", "realised_vol"} or name.startswith("session_vwap")):
         raise InvalidRequest(f"{text!r} names a convention; {name} has one definition only.", hint="Leave it out.")
     if name == "session_vwap" and not periods:
         return vwap.spec()
@@ -79,9 +86,9 @@ def parse_spec(text: str, *, warmup_error: bool = False) -> Spec:
     if name not in _NUMBERED:
         raise _unknown(text)
     wanted, has_defaults, make = _NUMBERED[name]
-    options: dict[str, Any] = (
-        {} if name == "sma" else {"convention": convention or "talib", "warmup_error": warmup_error}
-    )
+    options: dict[str, Any] = {}
+    if name in _CONVENTIONAL:
+        options = {"convention": convention or "talib", "warmup_error": warmup_error}
     if len(periods) != wanted and not (has_defaults and not periods):
         raise InvalidRequest(
             f"{text!r} gives {len(periods)} periods; {name} takes {wanted}.",
