@@ -120,7 +120,8 @@ class _Search:
         columns: Sequence[str] | None,
         tolerance: float,
     ) -> None:
-        if n_prefixes is not None and (n_prefixes != int(n_prefixes) or n_prefixes < 1):
+        number: Any = n_prefixes
+        if number is not None and (not isinstance(number, int) or number < 1):
             raise InvalidRequest(f"n_prefixes is {n_prefixes!r}.", hint="Give a whole number above 0, or None for all.")
         if not 0 <= tolerance < 1:
             raise InvalidRequest(f"tolerance is {tolerance!r}.", hint="Give a share from 0 to below 1, such as 1e-12.")

@@ -119,9 +119,13 @@ def _table(wire: pl.DataFrame, *, timeframe: Timeframe, symbol: str | None) -> p
 
 def _midnight_of_date() -> pl.Expr:
     """`ts` moved to midnight in New York of its session date."""
-    stamp = pl.from_epoch("ts", "ns").dt.replace_time_zone("UTC")
+    return midnight_of_session(pl.from_epoch("ts", "ns").dt.replace_time_zone("UTC")).cast(pl.Int64)
+
+
+def midnight_of_session(stamp: pl.Expr) -> pl.Expr:
+    """Midnight in New York of the session date that a stamp of a day or longer stands for, whatever its zone."""
     # From 19:00 New York on, a stamp is midnight UTC of the next date; all others, Chicago's included, are of their own.
-    return _to_utc(_to_local(stamp).dt.offset_by("5h").dt.truncate("1d")).cast(pl.Int64)
+    return _to_utc(_to_local(stamp).dt.offset_by("5h").dt.truncate("1d"))
 
 
 def _to_local(stamp: pl.Expr) -> pl.Expr:

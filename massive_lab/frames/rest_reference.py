@@ -8,6 +8,8 @@ import polars as pl
 
 from massive_lab.decode import reference as wire
 from massive_lab.frames.build import build, concat, sort
+from massive_lab.frames.rest_bars import midnight_of_session
+from massive_lab.schema.timeframe import Timeframe
 
 __all__ = [
     "conditions",
@@ -40,12 +42,18 @@ def exchanges(body: bytes) -> pl.DataFrame:
     return _paged("exchanges", [body], wire.exchange_columns)
 
 
-def server_indicator(pages: Sequence[bytes], *, symbol: str) -> pl.DataFrame:
-    """Pages of a server-computed indicator, table ``server_indicator``, ascending in time whatever the order asked."""
+def server_indicator(pages: Sequence[bytes], *, symbol: str, timeframe: Timeframe | None = None) -> pl.DataFrame:
+    """Pages of a server-computed indicator, table ``server_indicator``, ascending in time whatever the order asked.
+
+    With the `timeframe` of the underlying bars, values of a day or longer are stamped as those bars are.
+    """
     parts = [
         build("server_indicator", {"symbol": symbol, **wire.indicator_columns(body, symbol=symbol)}) for body in pages
     ]
-    return sort("server_indicator", concat("server_indicator", parts))
+    frame = concat("server_indicator", parts)
+    if timeframe is not None and not timeframe.is_intraday:
+        frame = frame.with_columns(ts_event=midnight_of_session(pl.col("ts_event")))
+    return sort("server_indicator", frame)
 
 
 def market_status(body: bytes) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from massive_lab.frames.convert import to_kind
+from massive_lab.lab.compare import indicator_diff
 from massive_lab.lab.core import Core
 from massive_lab.lab.macro import load_regime
 from massive_lab.loaders import chains, history, indicators, reference, snapshots, ticks
@@ -251,6 +252,46 @@ class AsyncLab(Core, Generic[F]):
                 signal=signal,
                 column=column,
                 adjustment=adjustment,
+            ),
+            frame,
+        )
+
+    async def indicator_diff(
+        self,
+        symbol: str,
+        indicator: str,
+        start: Moment,
+        end: Moment,
+        *,
+        timeframe: str = "1d",
+        period: int | None = None,
+        fast: int = 12,
+        slow: int = 26,
+        signal: int = 9,
+        column: str = "close",
+        convention: str = "massive",
+        warmup_bars: int = 250,
+        frame: FrameKind | None = None,
+    ) -> F:
+        """The vendor's indicator values beside our own.
+
+        See `massive_lab.lab.sync.Lab.indicator_diff`.
+        """
+        return await self._do(
+            indicator_diff(
+                self._session,
+                symbol,
+                indicator,
+                start,
+                end,
+                timeframe=timeframe,
+                period=period,
+                fast=fast,
+                slow=slow,
+                signal=signal,
+                column=column,
+                convention=convention,
+                warmup_bars=warmup_bars,
             ),
             frame,
         )

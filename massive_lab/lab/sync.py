@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from massive_lab.frames.convert import to_kind
+from massive_lab.lab.compare import indicator_diff
 from massive_lab.lab.core import Core
 from massive_lab.lab.macro import load_regime
 from massive_lab.loaders import chains, history, indicators, reference, snapshots, ticks
@@ -469,6 +470,69 @@ class Lab(Core, Generic[F]):
                 signal=signal,
                 column=column,
                 adjustment=adjustment,
+            ),
+            frame,
+        )
+
+    def indicator_diff(
+        self,
+        symbol: str,
+        indicator: str,
+        start: Moment,
+        end: Moment,
+        *,
+        timeframe: str = "1d",
+        period: int | None = None,
+        fast: int = 12,
+        slow: int = 26,
+        signal: int = 9,
+        column: str = "close",
+        convention: str = "massive",
+        warmup_bars: int = 250,
+        frame: FrameKind | None = None,
+    ) -> F:
+        """The vendor's indicator values beside our own.
+
+        Parameters
+        ----------
+        indicator, start, end, timeframe, period, fast, slow, signal, column
+            As `server_indicator`.
+        convention : {"massive", "talib", "stockcharts", "tradingview"}
+            By whose rules ours are computed; with ``"massive"`` only the warm-up can differ.
+        warmup_bars : int
+            Bars before `start` that ours begin with. The server reads as many as it likes, so a long memory needs more.
+
+        Returns
+        -------
+        frame
+            ``symbol ts_event line server local difference``, one row per value and line (``value``, and for macd
+            ``signal`` and ``histogram``); ``local`` is null while warming up.
+
+        Raises
+        ------
+        InvalidRequest, UnknownSymbol
+
+        Examples
+        --------
+        >>> diff = lab.indicator_diff("AAPL", "ema", "2018-12-10", "2018-12-15", period=20)
+        >>> diff["difference"].abs().max() < 1e-6
+        True
+        """
+        return self._do(
+            indicator_diff(
+                self._session,
+                symbol,
+                indicator,
+                start,
+                end,
+                timeframe=timeframe,
+                period=period,
+                fast=fast,
+                slow=slow,
+                signal=signal,
+                column=column,
+                convention=convention,
+                warmup_bars=warmup_bars,
             ),
             frame,
         )

@@ -80,14 +80,15 @@ async def server_indicator(
                 budget=parsed.asset_class,
                 on_page=lambda _: load.progress.step(),
             )
-            frame = rest.server_indicator([page.body for page in pages], symbol=parsed.text)
+            frame = rest.server_indicator([page.body for page in pages], symbol=parsed.text, timeframe=grid)
             if frame.is_empty():
                 await ensure_known(load, parsed, as_of=span.start_ns)
             load.n_rows = frame.height
             session.store(key, frame, asked_s)
             return frame
 
-    return (await session.shared.join(key, ask)).clone()
+    shared: pl.DataFrame = await session.shared.join(key, ask)
+    return shared.clone()
 
 
 def _params(indicator: object, period: int | None, fast: int, slow: int, signal: int) -> dict[str, str]:
