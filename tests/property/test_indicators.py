@@ -45,7 +45,7 @@ def closes_of(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
 @st.composite
 def bars(draw: st.DrawFn) -> pl.DataFrame:
     """Bars of one symbol over some days: flat stretches, extremes, zero volumes and, in half of them, nulls."""
-    n = draw(st.one_of(st.integers(0, 60), st.integers(0, 1500)))
+    n = draw(st.one_of(st.integers(0, 60), st.integers(0, 1500), st.integers(0, 5000)))
     kind = draw(st.sampled_from(KINDS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     close = closes_of(rng, kind, n)

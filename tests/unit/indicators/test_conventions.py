@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from talipp.ohlcv import OHLCV
 
 from massive_lab import indicators as ind
 from massive_lab.errors import InvalidRequest
+from massive_lab.indicators.__main__ import table
 from massive_lab.sandbox.rest import indicators as server
 
 N = 400
@@ -181,3 +183,9 @@ def test_talib_itself_bit_for_bit() -> None:
     np.testing.assert_array_equal(made("atr_14")[0], talib.ATR(high, low, close, 14))
     for ours, theirs in zip(made("macd_12_26_9"), talib.MACD(close, 12, 26, 9), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_table_in_the_documentation_is_what_the_command_prints() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "indicators.md").read_text(encoding="utf-8")
+    assert table() in page
+    assert len(table().splitlines()) == 21
