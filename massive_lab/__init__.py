@@ -5,7 +5,7 @@
 ==================== =========================================================================
 connecting           `connect` `aconnect` `Lab` `AsyncLab`
 indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap`, and `indicators.apply`
-frames               `check` `resample` `replay`
+frames               `check` `resample` `replay` `prove_no_lookahead`
 macro                `regime.classify` `regime.latest`
 errors               `MassiveLabError` and its tree, see `errors`
 ==================== =========================================================================
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from massive_lab.frames.bars import resample
     from massive_lab.frames.check import check
+    from massive_lab.frames.lookahead import prove_no_lookahead
     from massive_lab.frames.replay import replay
     from massive_lab.indicators import atr, ema, macd, rsi, session_vwap, sma
     from massive_lab.lab.aio import AsyncLab
@@ -80,6 +81,7 @@ __all__ = [
     "errors",
     "indicators",
     "macd",
+    "prove_no_lookahead",
     "regime",
     "replay",
     "resample",
@@ -100,6 +102,7 @@ _HOMES = {
     "connect": "lab.core",
     "ema": "indicators",
     "macd": "indicators",
+    "prove_no_lookahead": "frames.lookahead",
     "replay": "frames.replay",
     "resample": "frames.bars",
     "rsi": "indicators",
