@@ -88,8 +88,8 @@ def turbulence(
     first : int
         Returns before the first estimate, at least 100; about five years by default.
     every : int
-        Returns between estimates. Each takes all returns so far, some 0.5 s for ten years and 1.5 s for thirty, and so
-        grows with the history: thirty years in yearly steps take about half a minute.
+        Returns between estimates. Each takes all returns so far from up to three starts, some seconds for thirty years, and
+        so grows with the history: thirty years in yearly steps take about a minute.
 
     Returns
     -------
