@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from massive_lab.errors import FrameInvariantError, InvalidRequest
 from massive_lab.frames.check import to_polars
 from massive_lab.frames.futures import FUTURES, alternative, choose_cuts, instants
+from massive_lab.frames.lookahead_compare import LEFT, OTHER, RIGHT, pair, screen, text
 from massive_lab.frames.lookahead_report import LookaheadReport
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["LookaheadReport", "prove_no_lookahead"]
 
 _ROW = "(row)"
 _SYMBOL, _TIME, _NTH, _KNOWN, _AT = "\0symbol", "\0time", "\0nth", "\0known", "\0at"
-_OTHER = "\0other"
 
 
 def prove_no_lookahead(
@@ -223,28 +223,28 @@ class _Search:
 
     def _note_noise(self, one: pl.DataFrame, two: pl.DataFrame) -> None:
         joined = self._join(one, two)
-        both = joined["\0left"].is_not_null() & joined["\0right"].is_not_null()
+        both = joined[LEFT].is_not_null() & joined[RIGHT].is_not_null()
         self.tallies[_ROW].noisy |= not both.all()
-        suspects, _ = _screen(joined, [name for name in self.tallies if name != _ROW])
+        suspects, _ = screen(joined, [name for name in self.tallies if name != _ROW])
         for name, tally in self.tallies.items():
             if name in suspects and not tally.noisy:
-                changed, _ = self._compare(*_pair(joined, name))
+                changed, _ = self._compare(*pair(joined, name))
                 tally.noisy = bool((changed & both.to_numpy()).any())
 
     def _join(self, one: pl.DataFrame, two: pl.DataFrame) -> pl.DataFrame:
         two = two.with_columns(pl.col(name).cast(one.schema[name]) for name in self.keys if name in two.columns)
         if _SYMBOL in self.keys and _SYMBOL not in two.columns:
             two = two.with_columns(pl.lit(None, dtype=pl.String).alias(_SYMBOL))
-        two = two.rename({name: name + _OTHER for name in two.columns if name not in self.keys})
-        return one.with_columns(pl.lit(1).alias("\0left")).join(
-            two.with_columns(pl.lit(1).alias("\0right")), on=self.keys, how="full", coalesce=True, nulls_equal=True
+        two = two.rename({name: name + OTHER for name in two.columns if name not in self.keys})
+        return one.with_columns(pl.lit(1).alias(LEFT)).join(
+            two.with_columns(pl.lit(1).alias(RIGHT)), on=self.keys, how="full", coalesce=True, nulls_equal=True
         )
 
     def _differences(self, whole: pl.DataFrame, other: pl.DataFrame, cut: int, future: str) -> dict[str, int]:
         joined = self._join(whole.filter(pl.col(_KNOWN) <= cut), other.filter(pl.col(_KNOWN) <= cut))
-        left, right = (joined[side].is_not_null().to_numpy() for side in ("\0left", "\0right"))
+        left, right = (joined[side].is_not_null().to_numpy() for side in (LEFT, RIGHT))
         found = {}
-        suspects, n_values = _screen(joined, [name for name in self.tallies if name != _ROW])
+        suspects, n_values = screen(joined, [name for name in self.tallies if name != _ROW])
         for name, tally in self.tallies.items():
             tally.n_values += n_values.get(name, 0)
             if name == _ROW:
@@ -254,7 +254,7 @@ class _Search:
             elif name not in suspects:
                 continue
             else:
-                a, b = _pair(joined, name)
+                a, b = pair(joined, name)
                 changed, rounded = self._compare(a, b)
                 changed &= left & right
                 if future == "null":  # a null that spreads gives no value to trade on, as an error gives none
@@ -263,7 +263,7 @@ class _Search:
             if tally.noisy or not changed.any():
                 continue
             rows = np.flatnonzero(changed)
-            known = joined[rows].select(pl.coalesce(_KNOWN, _KNOWN + _OTHER)).to_series().to_numpy()
+            known = joined[rows].select(pl.coalesce(_KNOWN, _KNOWN + OTHER)).to_series().to_numpy()
             back = np.searchsorted(self.moments, cut) - np.searchsorted(self.moments, known)
             tally.bars_back = max(tally.bars_back, int(back.max()))
             keys = joined[rows].select(self.keys).rows()
@@ -276,8 +276,8 @@ class _Search:
                 .select(self.keys)
                 .with_columns(
                     pl.lit(name).alias("column"),
-                    _text(a[rows]).alias("value"),
-                    _text(b[rows]).alias("otherwise"),
+                    text(a[rows]).alias("value"),
+                    text(b[rows]).alias("otherwise"),
                     pl.lit(future).alias("future"),
                     pl.lit(cut, dtype=pl.Int64).alias("known_until"),
                     pl.Series("bars_back", back, dtype=pl.Int64),
@@ -357,46 +357,3 @@ class _Search:
         if isinstance(dtype, pl.Datetime):
             return pl.col(name).cast(pl.Datetime("ns", dtype.time_zone)).cast(dtype)
         return pl.col(name).cast(pl.Datetime("ns")).cast(dtype) if dtype == pl.Date else pl.col(name)
-
-
-def _screen(joined: pl.DataFrame, names: Sequence[str]) -> tuple[set[str], dict[str, int]]:
-    """Columns that may differ in rows both sides have, and how many values each compares; one pass over all of them."""
-    names = [name for name in names if name in joined.columns]
-    if not names:
-        return set(), {}
-    both = pl.col("\0left").is_not_null() & pl.col("\0right").is_not_null()
-    plain = [
-        name
-        for name in names
-        if joined.schema.get(name + _OTHER) == joined.schema[name]
-        and not joined.schema[name].is_nested()
-        and joined.schema[name] not in (pl.Object, pl.Categorical, pl.Null)
-    ]
-    values = joined.select(
-        [(pl.col(name).is_not_null() & both).sum().alias(name) for name in names]
-        + [(pl.col(name).ne_missing(pl.col(name + _OTHER)) & both).any().alias(name + _OTHER) for name in plain]
-    ).row(0, named=True)
-    return {name for name in names if values.get(name + _OTHER, True)}, {name: values[name] for name in names}
-
-
-def _pair(joined: pl.DataFrame, name: str) -> tuple[pl.Series, pl.Series]:
-    """A column and its twin in a form that can be compared; a twin that is not there is null."""
-    a, b = (
-        joined[side] if side in joined.columns else pl.Series(side, [None] * joined.height)
-        for side in (name, name + _OTHER)
-    )
-    if pl.Null in (a.dtype, b.dtype):
-        a, b = (a.cast(b.dtype), b) if a.dtype == pl.Null else (a, b.cast(a.dtype))
-    if a.dtype.is_nested() or b.dtype.is_nested() or pl.Object in (a.dtype, b.dtype):
-        a, b = (pl.Series([None if v is None else repr(v) for v in s.to_list()], dtype=pl.String) for s in (a, b))
-    elif a.dtype != b.dtype and a.dtype.is_numeric() and b.dtype.is_numeric():
-        a, b = a.cast(pl.Float64), b.cast(pl.Float64)
-    elif a.dtype != b.dtype or a.dtype == pl.Categorical:
-        a, b = a.cast(pl.String), b.cast(pl.String)
-    return a, b
-
-
-def _text(series: pl.Series) -> pl.Series:
-    if series.dtype == pl.Duration:
-        return pl.Series([None if value is None else str(value) for value in series.to_list()], dtype=pl.String)
-    return series.cast(pl.String)
