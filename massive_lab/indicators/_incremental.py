@@ -172,7 +172,8 @@ class OfValues(Incremental, Generic[T]):
         if not isfinite(value):
             raise refused(value)
         self._before = self._state()
-        self._value = found = self._step(float(value))
+        found = self._step(float(value))
+        self._value = found
         return found
 
     def peek(self, value: float | None) -> T | None:

@@ -39,27 +39,27 @@ class Ema:
     4.0
     """
 
-    __slots__ = ("_handle", "count", "level", "period", "seed")
+    __slots__ = ("count", "handle", "level", "period", "seed")
 
     def __init__(self, period: int, *, seed: int) -> None:
         self.period = period
         self.seed = seed
         self.count, self.level = 0, 0.0
-        self._handle: Any = None if seed else self._open(0.0)
+        self.handle: Any = None if seed else self._open(0.0)
 
     def step(self, x: float) -> float | None:
         """Take a value; the new level, or None while the seed is gathered."""
-        if self._handle is None:
+        if self.handle is None:
             return self._gather(x)
-        level: float = self._handle.update(x)
+        level: float = self.handle.update(x)
         self.level = level
         return level
 
     def peek(self, x: float) -> float | None:
         """What `step` would give."""
-        if self._handle is None:
+        if self.handle is None:
             return (self.level + x) / self.seed if self.count + 1 == self.seed else None
-        return self._handle.peek(x)  # type: ignore[no-any-return]
+        return self.handle.peek(x)  # type: ignore[no-any-return]
 
     def state(self) -> State:
         """Values gathered, and their sum; once the seed is full, its length and the level."""
@@ -70,7 +70,7 @@ class Ema:
         count, level = state
         if not 0 <= count <= self.seed:
             raise InvalidRequest(f"{state!r} is no state of an average seeded with {self.seed} values.")
-        self._handle = self._open(level) if count == self.seed else None
+        self.handle = self._open(level) if count == self.seed else None
         self.count, self.level = count, level
 
     @property
@@ -82,7 +82,7 @@ class Ema:
         """An independent smoothing at the same state."""
         twin = object.__new__(type(self))
         twin.period, twin.seed, twin.count, twin.level = self.period, self.seed, self.count, self.level
-        twin._handle = None if self._handle is None else self._handle.copy()
+        twin.handle = None if self.handle is None else self.handle.copy()
         return twin
 
     def _gather(self, x: float) -> float | None:
@@ -106,18 +106,18 @@ class Wilder(Ema):
 
     def step(self, x: float) -> float | None:
         """Take a value; the new level, or None while the seed is gathered."""
-        if self._handle is None:
+        if self.handle is None:
             return self._gather(x)
         # A bar from 0 to x after a close of 0: its true range is x.
-        level: float = self._handle.update(x, 0.0, 0.0)
+        level: float = self.handle.update(x, 0.0, 0.0)
         self.level = level
         return level
 
     def peek(self, x: float) -> float | None:
         """What `step` would give."""
-        if self._handle is None:
+        if self.handle is None:
             return super().peek(x)
-        return self._handle.peek(x, 0.0, 0.0)  # type: ignore[no-any-return]
+        return self.handle.peek(x, 0.0, 0.0)  # type: ignore[no-any-return]
 
     def _open(self, level: float) -> Any:
         handle, period = _wilder_at_zero(self.period).copy(), self.period

@@ -186,7 +186,8 @@ class ATR(Incremental):
         width = self._true_range(high, low, close)
         self._before = self._state()
         self._close = float(close)
-        self._value = found = None if width is None else self._average.step(width)
+        found = None if width is None else self._average.step(width)
+        self._value = found
         return found
 
     def peek(self, high: float | None, low: float | None, close: float | None) -> float | None:
@@ -218,7 +219,12 @@ class ATR(Incremental):
             if self.convention == "talib":
                 return None
             before = low
-        return max(high - low, abs(before - high), abs(before - low))
+        width = high - low
+        if (up := abs(before - high)) > width:
+            width = up
+        if (down := abs(before - low)) > width:  # not max(): this runs at every tick
+            width = down
+        return width
 
     def _state(self) -> tuple[Any, ...]:
         average = self._average

@@ -158,7 +158,13 @@ class EMA(OfValues[float]):
         return self._average.seed - 1
 
     def _step(self, value: float) -> float | None:
-        return self._average.step(value)
+        average = self._average
+        handle = average.handle
+        if handle is None:
+            return average.step(value)
+        level: float = handle.update(value)
+        average.level = level
+        return level
 
     def _look(self, value: float) -> float | None:
         return self._average.peek(value)

@@ -197,6 +197,9 @@ class MACDValue(NamedTuple):
     hist: float
 
 
+_NEW = tuple.__new__  # a named tuple without the Python call of its constructor
+
+
 class MACD(OfValues[MACDValue]):
     """Line, signal and histogram, one value at a time; bit for bit the batch result.
 
@@ -236,15 +239,22 @@ class MACD(OfValues[MACDValue]):
         return self._slow.seed - 1 + max(self._signal.seed - 1, 0)
 
     def _step(self, value: float) -> MACDValue | None:
-        fast = self._fast.step(value) if self._slow.count >= self._skip else None
-        slow = self._slow.step(value)
+        quick, late, last = self._fast, self._slow, self._signal
+        if late.handle is not None and last.handle is not None:  # warm: the same steps without the questions
+            quick.level = fast = quick.handle.update(value)
+            late.level = slow = late.handle.update(value)
+            line = fast - slow
+            last.level = smoothed = last.handle.update(line)
+            return _NEW(MACDValue, (line, smoothed, line - smoothed))
+        fast = quick.step(value) if late.count >= self._skip else None
+        slow = late.step(value)
         if fast is not None and slow is not None:
             line = fast - slow
         elif self._filled:
             line = (fast or 0.0) - (slow or 0.0)
         else:
             return None
-        return self._made(line, slow, self._signal.step(line))
+        return self._made(line, slow, last.step(line))
 
     def _look(self, value: float) -> MACDValue | None:
         return self.copy()._step(value)

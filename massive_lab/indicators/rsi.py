@@ -19,7 +19,7 @@ and ``tradingview`` give 100 (there is no loss), ``massive`` 50: what the vendor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import polars as pl
 import talib
@@ -30,6 +30,8 @@ from massive_lab.indicators._incremental import OfValues
 from massive_lab.indicators._warmup import names, one_or_two, rsi_error
 
 __all__ = ["RSI", "rsi", "spec"]
+
+_Now: TypeAlias = tuple[float | None, int, float | None, float, float]
 
 _FLAT: dict[Convention, float] = {"talib": 0.0, "stockcharts": 100.0, "tradingview": 100.0, "massive": 50.0}
 
@@ -140,7 +142,7 @@ class RSI(OfValues[float]):
     33.33333333333333
     """
 
-    __slots__ = ("_count", "_gain", "_last", "_loss", "_share", "_weight", "convention", "period")
+    __slots__ = ("_now", "_share", "_weight", "convention", "period")
 
     PARAMETERS = ("period", "convention")
 
@@ -150,21 +152,20 @@ class RSI(OfValues[float]):
         self.convention = check_convention(convention, "An RSI")
         self._weight = float(self.period - 1)
         self._share = 1.0 / self.period
-        self._last: float | None = None
-        self._count = 0  # changes taken, up to the period
-        self._gain = self._loss = 0.0  # sums until then, means after
+        # Result, changes taken up to the period, last value, gains and losses: sums until then, means after.
+        self._now: _Now = (None, 0, None, 0.0, 0.0)
 
     @property
     def warmup(self) -> int:
         """Values that give no result yet."""
         return self.period
 
-    def _next(self, value: float) -> tuple[float | None, int, float, float, float]:
+    def _next(self, value: float) -> _Now:
         """The state after a value. TA-Lib rounds after each of these operations, so Python gives the same bits."""
-        if self._last is None:
+        _, count, last, gain, loss = self._now
+        if last is None:
             return None, 0, value, 0.0, 0.0
-        change = value - self._last
-        gain, loss, count = self._gain, self._loss, self._count
+        change = value - last
         if count == self.period:
             gain *= self._weight
             loss *= self._weight
@@ -183,14 +184,18 @@ class RSI(OfValues[float]):
         return found, count, value, gain, loss
 
     def _step(self, value: float) -> float | None:
-        found, self._count, self._last, self._gain, self._loss = self._next(value)
-        return found
+        self._now = now = self._next(value)
+        return now[0]
 
     def _look(self, value: float) -> float | None:
         return self._next(value)[0]
 
     def _state(self) -> tuple[Any, ...]:
-        return self._value, self._count, self._last, self._gain, self._loss
+        return self._now
 
     def _rewind(self, state: Sequence[Any]) -> None:
-        self._value, self._count, self._last, self._gain, self._loss = state
+        found, count, last, gain, loss = state
+        if not 0 <= count <= self.period:
+            raise ValueError(state)
+        self._now = found, count, last, gain, loss
+        self._value = found
