@@ -4,7 +4,7 @@
 
 ==================== =========================================================================
 connecting           `connect` `aconnect` `Lab` `AsyncLab`
-indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap`, and `indicators.apply`
+indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap` `rolling_vwap` `realised_vol`, and `indicators.apply`
 frames               `check` `resample` `replay` `prove_no_lookahead`
 macro                `regime.classify` `regime.latest`
 errors               `MassiveLabError` and its tree, see `errors`
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from massive_lab.frames.check import check
     from massive_lab.frames.lookahead import prove_no_lookahead
     from massive_lab.frames.replay import replay
-    from massive_lab.indicators import atr, ema, macd, rsi, session_vwap, sma
+    from massive_lab.indicators import atr, ema, macd, realised_vol, rolling_vwap, rsi, session_vwap, sma
     from massive_lab.lab.aio import AsyncLab
     from massive_lab.lab.core import aconnect, connect
     from massive_lab.lab.sync import Lab
@@ -82,9 +82,11 @@ __all__ = [
     "indicators",
     "macd",
     "prove_no_lookahead",
+    "realised_vol",
     "regime",
     "replay",
     "resample",
+    "rolling_vwap",
     "rsi",
     "sandbox",
     "schema",
@@ -103,8 +105,10 @@ _HOMES = {
     "ema": "indicators",
     "macd": "indicators",
     "prove_no_lookahead": "frames.lookahead",
+    "realised_vol": "indicators",
     "replay": "frames.replay",
     "resample": "frames.bars",
+    "rolling_vwap": "indicators",
     "rsi": "indicators",
     "session_vwap": "indicators",
     "sma": "indicators",
