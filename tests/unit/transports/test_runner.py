@@ -253,9 +253,10 @@ def test_cancelling_an_acall_cancels_the_work(runner: Runner) -> None:
 
 
 def test_an_acall_cancelled_before_the_work_began_never_begins_it(runner: Runner) -> None:
-    gate, began = threading.Event(), threading.Event()
+    gate, blocked, began = threading.Event(), threading.Event(), threading.Event()
 
     async def block() -> None:
+        blocked.set()
         gate.wait(20)
 
     async def work() -> None:
@@ -263,6 +264,7 @@ def test_an_acall_cancelled_before_the_work_began_never_begins_it(runner: Runner
 
     async def main() -> None:
         runner.submit(block())
+        await asyncio.to_thread(blocked.wait, 20)
         task = asyncio.create_task(runner.acall(work()))
         await asyncio.sleep(0)
         task.cancel()
