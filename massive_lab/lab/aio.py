@@ -5,7 +5,6 @@ Generated from ``sync.py`` by ``tools/build_async.py``; edit that file.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -341,7 +340,7 @@ class AsyncLab(Core, Generic[F]):
 
     async def close(self) -> None:
         """Abort what is in flight, close live feeds, and end the sandbox if this client started it. Idempotent."""
-        await asyncio.to_thread(self._close)
+        await self._aclose()
 
     async def __aenter__(self) -> Self:
         return self
