@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
@@ -143,7 +143,9 @@ def apply(bars: Any, indicators: Sequence[str]) -> Any:
 def _specs(indicators: Sequence[str]) -> list[Spec]:
     if isinstance(indicators, str):
         raise InvalidRequest(f"The indicators are one text, {indicators!r}.", hint=f"Pass a list: [{indicators!r}].")
-    return [parse_spec(text) for text in indicators]
+    if not isinstance(indicators, Iterable):
+        raise InvalidRequest(f"The indicators are {indicators!r}.", hint="Pass a list: ['ema_20', 'rsi_14'].")
+    return [parse_spec(text) for text in dict.fromkeys(map(str, indicators))]
 
 
 def _columns(frame: pl.DataFrame, specs: Sequence[Spec]) -> list[pl.Series]:
