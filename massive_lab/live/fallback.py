@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Event, Message, Notice, Status
-from massive_lab.errors import MassiveLabError
+from massive_lab.errors import MassiveLabError, NotEntitled, Unauthorized
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller, PollMemory, PollWorker, wanted_kinds
 from massive_lab.live.topics import Kind, Topic, poll_kind
@@ -112,3 +112,6 @@ class Fallback:
         """A call failed; the next one comes later."""
         self._hub.counts["polls"] += 1
         self._hub.errors.append(error)
+        if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
+            # Socket and REST have both refused us for good.
+            self._hub.lose(self._hub.wanted, error)

@@ -327,8 +327,14 @@ class Hub:
     def over(self, error: TransportError) -> None:
         """The server will not have us. REST serves what it can; the readers of the rest are told."""
         self.final_error = error
-        lost = [topic for topic in self._book.wanted if not self.fallback.can_serve(topic)]
-        self._act(self._book.fail_all(error.message, lost), error)
+        listeners = {id(reader.listener): reader.listener for reader in self._readers.values()}
+        self.lose([topic for topic in self._book.wanted if not self.fallback.can_serve(topic)], error)
+        for listener in listeners.values():
+            listener.refused(error)
+
+    def lose(self, topics: Sequence[Topic], error: TransportError) -> None:
+        """Nothing serves these topics any more: their readers are told."""
+        self._act(self._book.fail_all(error.message, topics), error)
 
     def changed(self) -> None:
         """Tell what the machine went through, and act on it."""

@@ -121,7 +121,7 @@ class Live:
             topics = tuple(t for t in core.topics if t.channel == channel and symbol in (None, t.symbol))
             if topics:
                 bound = core.policy.mailbox_events if limit is None else limit
-                return Reader(core, core.tables[channel], topics, symbol, limit=bound, overflow=overflow)
+                return Reader(core, core.tables[channel], topics, symbol, limit=bound, overflow=overflow, session=self)
         asked = "/".join(channels) + (f".{symbol}" if symbol else "")
         raise InvalidRequest(
             f"This session has no topic {asked}.", hint=f"It has {', '.join(topic.wire for topic in core.topics[:10])}."

@@ -254,13 +254,11 @@ def test_a_timeout_aborts_the_request_and_leaves_no_task(sandbox: SandboxProcess
         async with ml.aconnect("sandbox", sandbox=sandbox, progress=False) as lab:
             loop = lab._runner.loop
             load = asyncio.create_task(lab.chain("AAPL"))
-            while not control.counts()["rest"]["total"]["requests"]:
-                await asyncio.sleep(0)
+            await asyncio.to_thread(until, lambda: control.counts()["rest"]["total"]["requests"])
             load.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await load
-            while asyncio.all_tasks(loop):
-                await asyncio.sleep(0)
+            await asyncio.to_thread(until, lambda: not asyncio.all_tasks(loop))
             assert lab._session.transport.n_in_flight == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert own_threads() == []
