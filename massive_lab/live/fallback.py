@@ -41,6 +41,7 @@ class Fallback:
         self._memory = PollMemory()
         self._task: asyncio.Task[None] | None = None
         self._polls_before: int | None = None
+        self._is_refused = False
 
     @property
     def cluster(self) -> Cluster:
@@ -48,7 +49,7 @@ class Fallback:
 
     def can_serve(self, topic: Topic) -> bool:
         """Whether polling can stand in for a topic."""
-        return bool(self.pollers) and poll_kind(topic) is not None
+        return bool(self.pollers) and not self._is_refused and poll_kind(topic) is not None
 
     def has_work(self) -> bool:
         """Whether polling would serve anybody."""
@@ -114,4 +115,5 @@ class Fallback:
         self._hub.errors.append(error)
         if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
             # Socket and REST have both refused us for good.
-            self._hub.lose(self._hub.wanted, error)
+            self._is_refused = True
+            self._hub.over(error)
