@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, Self, cast
 
@@ -195,14 +195,6 @@ class Live:
         self._finalizer.detach()
         if not self._core.ended.is_set():
             await self._runner.acall(self._core.aclose())
-
-    @property
-    def closer(self) -> Callable[[], Coroutine[Any, Any, None]]:
-        """What closes this session, on the runner's loop and any number of times, without keeping the session itself alive.
-
-        A client that holds it can wait for the orderly end of sessions that its user has forgotten.
-        """
-        return self._core.aclose
 
     @property
     def is_closed(self) -> bool:
