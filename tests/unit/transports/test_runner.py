@@ -522,7 +522,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(module.__file__))))  # noqa: PTH100, PTH120
     head = f"import sys; sys.path.insert(0, {root!r})\n"
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", head + textwrap.dedent(script)],
+        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(script)],
         capture_output=True,
         text=True,
         timeout=60,
