@@ -68,7 +68,7 @@ def ticks_page(n: int = N_BARS, seed: int = 7) -> bytes:
     return json.dumps({"results": rows, "status": "OK", "request_id": "1"}, separators=(",", ":")).encode()
 
 
-def main() -> None:
+def serve() -> None:
     plain = bars_page()
     packed = gzip.compress(plain, 6)
 
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

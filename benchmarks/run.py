@@ -27,6 +27,7 @@ def main(names: list[str]) -> int:
             continue  # shared by benchmarks, none itself
         print(f"== {name}", flush=True)
         gc.collect()
+        sys.argv = [name]  # a benchmark's own options keep their defaults
         try:
             module.main()
         except Exception:  # noqa: BLE001 - one broken benchmark must not hide the others

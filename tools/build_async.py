@@ -30,11 +30,8 @@ def generate(source: str) -> str:
     text = text.replace("self._runner.call(work)", "await self._runner.acall(work)")
     text = re.sub(r"return self\._(do|run)\(", r"return await self._\1(", text)
     text = text.replace("def __enter__", "def __aenter__").replace("def __exit__", "def __aexit__")
-    text = text.replace("        self._close()\n", "        await asyncio.to_thread(self._close)\n")
+    text = text.replace("        self._close()\n", "        await self._aclose()\n")
     text = text.replace("        self.close()\n", "        await self.close()\n")
-    text = text.replace(
-        "from collections.abc import Coroutine", "import asyncio\nfrom collections.abc import Coroutine"
-    )
     text = re.sub(r"    def (\w+)\(", lambda m: m[0] if m[1] in SYNC_ONLY else f"    async def {m[1]}(", text)
     return re.sub(
         r'(    (?:async )?def (\w+)\((?:(?!"""|\n    (?:async )?def ).)*?)"""(.*?)"""', shorten, text, flags=re.DOTALL

@@ -193,6 +193,10 @@ def _back(array: Array, rows: NDArray[np.int64] | None, order: NDArray[np.int64]
 
 def expressions(spec: Spec, columns: Sequence[str | pl.Expr], by: str | None, names: Sequence[str]) -> list[pl.Expr]:
     """The indicator as Polars expressions, one per output, on eager and lazy frames alike."""
+    given: list[Any] = [*columns, *([] if by is None else [by])]
+    for column in given:
+        if not isinstance(column, str | pl.Expr):
+            raise InvalidRequest(f"{repr(column)[:80]} is not a column.", hint="Give a column's name or an expression.")
     inputs = [pl.col(column) if isinstance(column, str) else column for column in columns]
     if by is not None:
         inputs = [pl.col(by), *inputs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
@@ -162,8 +162,10 @@ def apply(bars: Any, indicators: Sequence[str], *, warmup_error: bool = False) -
 def _specs(indicators: Sequence[str], *, warmup_error: bool) -> list[Spec]:
     if isinstance(indicators, str):
         raise InvalidRequest(f"The indicators are one text, {indicators!r}.", hint=f"Pass a list: [{indicators!r}].")
+    if not isinstance(indicators, Iterable):
+        raise InvalidRequest(f"The indicators are {indicators!r}.", hint="Pass a list: ['ema_20', 'rsi_14'].")
     # Named twice, perhaps in two ways ("rsi" and "rsi_14"), it is made once.
-    specs = (parse_spec(text, warmup_error=warmup_error) for text in indicators)
+    specs = (parse_spec(str(text), warmup_error=warmup_error) for text in indicators)
     return list({spec.text: spec for spec in specs}.values())
 
 

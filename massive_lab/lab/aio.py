@@ -5,7 +5,6 @@ Generated from ``sync.py`` by ``tools/build_async.py``; edit that file.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -37,6 +36,7 @@ class AsyncLab(Core, Generic[F]):
 
     Frames are Polars unless ``frame="pandas"`` was given to `connect` or to the call. Their columns are those of
     `massive_lab.schema.columns`; timestamps are UTC nanoseconds; an empty result is an empty frame with the full schema.
+    For a type checker the kind of frame is the one given to `connect`.
     Every call may raise `Timeout`, `ConnectionLost`, `RateLimited`, `Unauthorized`, `NotEntitled`, `UpstreamError` and
     `DecodeError` besides the errors it names.
     """
@@ -382,7 +382,7 @@ class AsyncLab(Core, Generic[F]):
 
     async def close(self) -> None:
         """Abort what is in flight, close live feeds, and end the sandbox if this client started it. Idempotent."""
-        await asyncio.to_thread(self._close)
+        await self._aclose()
 
     async def __aenter__(self) -> Self:
         return self

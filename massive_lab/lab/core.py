@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from massive_lab.clock import Clock, SystemClock
@@ -163,6 +165,16 @@ class Core:
 
     def _close(self) -> None:
         self._parts.close()
+
+    async def _aclose(self) -> None:
+        # Not `to_thread`, whose thread would stay with the caller's loop.
+        pool = ThreadPoolExecutor(1, "massive_lab-end")
+        try:
+            await asyncio.get_running_loop().run_in_executor(pool, self._close)
+        except asyncio.CancelledError:
+            pool.shutdown(wait=False)  # the closing goes on, and the thread ends with it
+            raise
+        pool.shutdown()
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self.settings.sandbox else ""

@@ -36,6 +36,7 @@ class Lab(Core, Generic[F]):
 
     Frames are Polars unless ``frame="pandas"`` was given to `connect` or to the call. Their columns are those of
     `massive_lab.schema.columns`; timestamps are UTC nanoseconds; an empty result is an empty frame with the full schema.
+    For a type checker the kind of frame is the one given to `connect`.
     Every call may raise `Timeout`, `ConnectionLost`, `RateLimited`, `Unauthorized`, `NotEntitled`, `UpstreamError` and
     `DecodeError` besides the errors it names.
     """

@@ -57,6 +57,7 @@ class Core(Listener):
         self._poller = poller
         self._caller = caller
         self._pending = set(self.topics)
+        self._refusal: MassiveLabError | None = None
         self._settled = asyncio.Event()
         self._life = asyncio.Lock()
         self.ended = threading.Event()
@@ -97,6 +98,8 @@ class Core(Listener):
             self.failed(topic, error)
         else:
             self._readers.append(reader)
+            if hub.final_error is not None:
+                self.refused(hub.final_error)
 
     def confirmed(self, topic: Topic) -> None:
         self._settle(topic)
@@ -104,6 +107,10 @@ class Core(Listener):
     def failed(self, topic: Topic, error: MassiveLabError) -> None:
         self.failures[topic] = error
         self._settle(topic)
+
+    def refused(self, error: MassiveLabError) -> None:
+        self._refusal = error
+        self._settled.set()
 
     def _settle(self, topic: Topic) -> None:
         self._pending.discard(topic)
@@ -114,6 +121,8 @@ class Core(Listener):
         await self._settled.wait()
         if self.broken is not None:
             raise self.broken
+        if self._refusal is not None:
+            raise self._refusal
         for error in list(self.failures.values()):
             # A refused key or plan is clearer than its effect on one topic.
             raise error.__cause__ if isinstance(error.__cause__, TransportError) else error

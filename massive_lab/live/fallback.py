@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Event, Message, Notice, Status
-from massive_lab.errors import MassiveLabError
+from massive_lab.errors import MassiveLabError, NotEntitled, Unauthorized
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller, PollMemory, PollWorker, wanted_kinds
 from massive_lab.live.topics import Kind, Topic, poll_kind
@@ -41,6 +41,7 @@ class Fallback:
         self._memory = PollMemory()
         self._task: asyncio.Task[None] | None = None
         self._polls_before: int | None = None
+        self._is_refused = False
 
     @property
     def cluster(self) -> Cluster:
@@ -48,7 +49,7 @@ class Fallback:
 
     def can_serve(self, topic: Topic) -> bool:
         """Whether polling can stand in for a topic."""
-        return bool(self.pollers) and poll_kind(topic) is not None
+        return bool(self.pollers) and not self._is_refused and poll_kind(topic) is not None
 
     def has_work(self) -> bool:
         """Whether polling would serve anybody."""
@@ -112,3 +113,7 @@ class Fallback:
         """A call failed; the next one comes later."""
         self._hub.counts["polls"] += 1
         self._hub.errors.append(error)
+        if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
+            # Socket and REST have both refused us for good.
+            self._is_refused = True
+            self._hub.over(error)

@@ -73,7 +73,7 @@ class Hub:
         self.cluster: Cluster = cluster
         self.clock = clock
         self._policy = policy or Policy()
-        self._market_open = market_open or _in_regular_session
+        self._market_open = market_open or (lambda now_ns: phase_at(now_ns) == "regular")
         self._book = refs.Book(cluster, self._policy)
         self.routes = Routes()
         self._decoder = StreamDecoder()
@@ -327,6 +327,8 @@ class Hub:
     def over(self, error: TransportError) -> None:
         """The server will not have us. REST serves what it can; the readers of the rest are told."""
         self.final_error = error
+        for reader in self._readers.values():
+            reader.listener.refused(error)
         lost = [topic for topic in self._book.wanted if not self.fallback.can_serve(topic)]
         self._act(self._book.fail_all(error.message, lost), error)
 
@@ -394,7 +396,3 @@ class Hub:
             "unknown": sum(self._decoder.unknown.values()),
             "last_error": str(last) if last else None,
         }
-
-
-def _in_regular_session(now_ns: int) -> bool:
-    return phase_at(now_ns) == "regular"

@@ -63,11 +63,13 @@ class Reader(Generic[E]):
         *,
         limit: int,
         overflow: Overflow,
+        session: object = None,
     ) -> None:
         if overflow == "conflate" and table.kind == "trades":
             raise InvalidRequest("Trades are not conflated: each one counts.", hint="Use drop_oldest or error.")
         self.name = f"{table.kind}({symbol or '*'})"
         self._host = host
+        self._session = session  # held: a session that nobody holds is closed
         self._table = table
         self._topics = topics
         self._symbol = symbol

@@ -32,6 +32,9 @@ class Listener:
     def failed(self, topic: Topic, error: MassiveLabError) -> None:
         """The topic is lost to this reader, which is closed."""
 
+    def refused(self, error: MassiveLabError) -> None:
+        """The server will not have us: nothing more is confirmed, and what still comes, comes from polling."""
+
 
 @dataclass(slots=True, eq=False)
 class HubReader:

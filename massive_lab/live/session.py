@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, Self, cast
 
@@ -121,7 +121,7 @@ class Live:
             topics = tuple(t for t in core.topics if t.channel == channel and symbol in (None, t.symbol))
             if topics:
                 bound = core.policy.mailbox_events if limit is None else limit
-                return Reader(core, core.tables[channel], topics, symbol, limit=bound, overflow=overflow)
+                return Reader(core, core.tables[channel], topics, symbol, limit=bound, overflow=overflow, session=self)
         asked = "/".join(channels) + (f".{symbol}" if symbol else "")
         raise InvalidRequest(
             f"This session has no topic {asked}.", hint=f"It has {', '.join(topic.wire for topic in core.topics[:10])}."
@@ -195,14 +195,6 @@ class Live:
         self._finalizer.detach()
         if not self._core.ended.is_set():
             await self._runner.acall(self._core.aclose())
-
-    @property
-    def closer(self) -> Callable[[], Coroutine[Any, Any, None]]:
-        """What closes this session, on the runner's loop and any number of times, without keeping the session itself alive.
-
-        A client that holds it can wait for the orderly end of sessions that its user has forgotten.
-        """
-        return self._core.aclose
 
     @property
     def is_closed(self) -> bool:

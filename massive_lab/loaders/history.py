@@ -6,13 +6,14 @@ import datetime as dt
 
 import polars as pl
 
-from massive_lab.errors import IncompletePagination, InvalidRequest
+from massive_lab.errors import IncompletePagination, InvalidRequest, UnknownSymbol
 from massive_lab.frames import rest
 from massive_lab.frames.build import concat
 from massive_lab.loaders.reference import ensure_known, server_now_ns
 from massive_lab.loaders.session import Load, Session, path_of
 from massive_lab.loaders.when import Range, parse_date, parse_range
 from massive_lab.schema.plans import MAX_AGGREGATES_LIMIT
+from massive_lab.schema.session import new_york_ns
 from massive_lab.schema.symbols import Symbol, parse_many
 from massive_lab.schema.timeframe import Timeframe, parse_timeframe
 
@@ -124,13 +125,21 @@ async def open_close(session: Session, symbols: object, date: object, *, adjustm
 
         async def one(symbol: Symbol) -> pl.DataFrame:
             params = {} if symbol.asset_class == "indices" else {"adjusted": adjusted}
-            body = await load.fetch(
-                "open_close",
-                path_of("open_close", symbol=symbol, date=day.isoformat()),
-                params=params,
-                symbol=symbol.text,
-                budget=symbol.asset_class,
-            )
+            path = path_of("open_close", symbol=symbol, date=day.isoformat())
+            try:
+                body = await load.fetch(
+                    "open_close", path, params=params, symbol=symbol.text, budget=symbol.asset_class
+                )
+            except UnknownSymbol as error:
+                # The vendor answers a day without a session as it answers a symbol that does not exist.
+                await ensure_known(load, symbol, as_of=new_york_ns(day))
+                raise UnknownSymbol(
+                    f"{symbol} has no open and close on {day}.",
+                    symbol=symbol.text,
+                    endpoint="open_close",
+                    request_id=error.request_id,
+                    hint="It is listed: the market was closed on that date, or nothing was traded.",
+                ) from None
             return rest.open_close(body, symbol=symbol.text)
 
         frame = concat("open_close", await session.gather(wanted, one))

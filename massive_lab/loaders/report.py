@@ -23,7 +23,7 @@ class LoadReport:
     Attributes
     ----------
     requests : int
-        REST attempts that reached the network, retries included.
+        REST attempts whose request was sent, retries included.
     pages : int
         Whole answers that loads consumed.
     bytes : int
@@ -33,7 +33,7 @@ class LoadReport:
     retries, rate_limited : int
         Attempts repeated; answers with status 429.
     failed : int
-        Attempts that ended in anything but a success.
+        Attempts that ended in anything but a success, those that could not be sent included.
     seconds : float
         Time inside loader calls; concurrent calls add up.
     by_endpoint : tuple of (endpoint, requests, bytes)
@@ -82,12 +82,12 @@ class LoadLedger:
     def __call__(self, event: Event, /) -> None:
         with self._lock:
             if isinstance(event, RequestDone):
-                self._n["requests"] += 1
+                self._n["requests"] += event.sent
                 self._n["bytes"] += event.n_bytes
                 self._n["rate_limited"] += event.status == 429
                 self._n["failed"] += event.outcome != "ok"
                 row = self._by_endpoint[event.endpoint]
-                row[0] += 1
+                row[0] += event.sent
                 row[1] += event.n_bytes
             elif isinstance(event, RetryScheduled):
                 self._n["retries"] += 1

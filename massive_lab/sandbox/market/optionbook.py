@@ -245,8 +245,11 @@ class OptionBook:
         unquoted = touch.grid < 0
         state = touch.state
         two_sided = (touch.bid > 0) & ~unquoted
+        # A price that only exercise holds up carries no volatility: the vendor leaves such contracts without one.
+        exercise = np.where(spec.is_call, 1.0, -1.0) * (state.spot - spec.strike)
+        solvable = two_sided & ((state.value > exercise) | (OPTION_UNDERLYINGS[underlying].style != "american"))
         sigma = implied_volatility(
-            np.where(two_sided, (touch.bid + touch.ask) / 2, 0.0), state.fwd, spec.strike, state.years, spec.is_call
+            np.where(solvable, (touch.bid + touch.ask) / 2, 0.0), state.fwd, spec.strike, state.years, spec.is_call
         )
         out: dict[str, npt.NDArray[Any]] = {
             "bid_price": np.where(unquoted, np.nan, touch.bid),

@@ -99,7 +99,7 @@ def test_connecting_and_leaving_without_closing_ends_the_interpreter_cleanly() -
         "try:\n    lab.market_status()\nexcept ml.ConnectionLost:\n    print('lost')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=60,

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import threading
-import weakref
 
 import polars as pl
 import pytest
@@ -278,18 +277,6 @@ def test_a_session_forgotten_while_its_loop_ends_leaves_no_socket_and_no_hub(ser
     upstream.thread.call(_hear_again(upstream))
     upstream.thread.call(_all_closed(upstream), WAIT_S)
     gc.collect()  # a socket left open would warn now, and a warning fails the test
-
-
-def test_what_closes_a_session_does_not_keep_it_alive(served):
-    _, settings, runner = served
-    live = Live(settings, runner, Telemetry(), SystemClock(), None, parse_many(["AAPL"]))
-    live.wait_live(WAIT_S)
-    closer, gone = live.closer, weakref.ref(live)
-    del live
-    gc.collect()
-    assert gone() is None
-    runner.call(closer())
-    assert n_hubs() == 0
 
 
 async def _deafen(upstream):

@@ -253,9 +253,10 @@ def test_cancelling_an_acall_cancels_the_work(runner: Runner) -> None:
 
 
 def test_an_acall_cancelled_before_the_work_began_never_begins_it(runner: Runner) -> None:
-    gate, began = threading.Event(), threading.Event()
+    gate, blocked, began = threading.Event(), threading.Event(), threading.Event()
 
     async def block() -> None:
+        blocked.set()
         gate.wait(20)
 
     async def work() -> None:
@@ -263,6 +264,7 @@ def test_an_acall_cancelled_before_the_work_began_never_begins_it(runner: Runner
 
     async def main() -> None:
         runner.submit(block())
+        await asyncio.to_thread(blocked.wait, 20)
         task = asyncio.create_task(runner.acall(work()))
         await asyncio.sleep(0)
         task.cancel()
@@ -520,7 +522,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(module.__file__))))  # noqa: PTH100, PTH120
     head = f"import sys; sys.path.insert(0, {root!r})\n"
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", head + textwrap.dedent(script)],
+        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(script)],
         capture_output=True,
         text=True,
         timeout=60,
