@@ -4,7 +4,7 @@
 
 ==================== =========================================================================
 connecting           `connect` `aconnect` `Lab` `AsyncLab`
-indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap` `rolling_vwap` `realised_vol`, and `indicators.apply`
+indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap` `rolling_vwap` `realised_vol`, `indicators.apply`
 frames               `check` `resample` `replay` `prove_no_lookahead`
 macro                `regime.classify` `regime.latest`
 errors               `MassiveLabError` and its tree, see `errors`

@@ -16,6 +16,7 @@ The anchor says where the sums begin anew and which bars count, in New York time
 regular    the opening auction to the close (09:30 to 16:00, or to the early close)
 extended   04:00 to 20:00 (17:00 on half days)
 day        midnight to midnight, every calendar day
+an instant from that instant on, without end: an aware `datetime`, or its ISO text with an offset
 ========== ==============================================================================================
 
 A bar belongs to a session when it starts inside it. A bar outside is null: its price is no part of that session. So an
@@ -47,17 +48,38 @@ _INPUTS = ("ts_event", "high", "low", "close", "volume")
 _DAY = dt.timedelta(days=1)
 _SHORT = 64
 _LARGE = 500
+_FOR_EVER = 2**63 - 1
 
 
-def _anchor(anchor: str) -> Anchor:
-    for known in get_args(Anchor):
-        if anchor == known:
-            return known  # type: ignore[no-any-return]
-    raise InvalidRequest(f"{anchor!r} is no anchor of a session VWAP.", hint="Use regular, extended or day.")
+def _anchor(anchor: object) -> str:
+    """A named anchor, or the ISO text in UTC of an instant."""
+    if isinstance(anchor, str) and anchor in get_args(Anchor):
+        return anchor
+    try:
+        moment = dt.datetime.fromisoformat(anchor) if isinstance(anchor, str) else anchor
+    except ValueError:
+        moment = None
+    if not isinstance(moment, dt.datetime) or moment.utcoffset() is None:
+        raise InvalidRequest(
+            f"{anchor!r} is no anchor of a session VWAP.",
+            hint="Use regular, extended, day, or an instant with its offset like '2025-06-02T09:30:00-04:00'.",
+        )
+    return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
-def _bounds_of(date: dt.date, anchor: Anchor) -> tuple[int, int] | None:
+@lru_cache(maxsize=64)
+def _instant(anchor: str) -> int | None:
+    """UTC nanoseconds of an anchor that is an instant; None for the named ones."""
+    if anchor in get_args(Anchor):
+        return None
+    since = dt.datetime.fromisoformat(anchor) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return since // dt.timedelta(microseconds=1) * 1_000
+
+
+def _bounds_of(date: dt.date, anchor: str) -> tuple[int, int] | None:
     """The window of one New York date in UTC nanoseconds, half open; None when there is none."""
+    if (instant := _instant(anchor)) is not None:
+        return instant, _FOR_EVER
     if anchor == "day":
         return new_york_ns(date), new_york_ns(date + _DAY)
     today = session(date)
@@ -67,8 +89,10 @@ def _bounds_of(date: dt.date, anchor: Anchor) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=64)
-def _windows(first: dt.date, last: dt.date, anchor: Anchor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _windows(first: dt.date, last: dt.date, anchor: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends of the windows of the dates ``first`` to ``last``, both included."""
+    if (instant := _instant(anchor)) is not None:
+        return np.array([instant]), np.array([_FOR_EVER])
     n_days = (last - first).days + 1
     dates = [first + _DAY * i for i in range(n_days)] if anchor == "day" else sessions(first, last + _DAY)
     windows = [window for date in dates if (window := _bounds_of(date, anchor))]
@@ -76,13 +100,13 @@ def _windows(first: dt.date, last: dt.date, anchor: Anchor) -> tuple[NDArray[np.
     return table[:, 0].copy(), table[:, 1].copy()
 
 
-def _kernel(anchor: Anchor, arrays: Sequence[NDArray[Any]], bounds: NDArray[np.int64]) -> tuple[Array, ...]:
+def _kernel(anchor: str, arrays: Sequence[NDArray[Any]], bounds: NDArray[np.int64]) -> tuple[Array, ...]:
     ts, high, low, close, volume = arrays
     _refuse_negative(volume)
     starts, ends = _windows(trading_date(int(ts.min())), trading_date(int(ts.max())), anchor)
     find = _runs_by_group if len(ts) >= _LARGE * (len(bounds) - 1) else _runs_by_row
     first, last = find(ts, bounds, starts, ends)
-    if len(first) == 0 and anchor != "day":
+    if len(first) == 0 and anchor in ("regular", "extended"):
         _refuse_daily(ts)
     money = high + low
     money += close
@@ -169,7 +193,7 @@ def _refuse_daily(ts: NDArray[np.int64]) -> None:
         )
 
 
-def spec(anchor: str = "regular") -> Spec:
+def spec(anchor: object = "regular") -> Spec:
     """The session VWAP of bars with its anchor, for `massive_lab.indicators.apply`."""
     known = _anchor(anchor)
 
@@ -182,7 +206,7 @@ def spec(anchor: str = "regular") -> Spec:
 
 def session_vwap(
     *,
-    anchor: Anchor = "regular",
+    anchor: Anchor | str | dt.datetime = "regular",
     ts_event: str = "ts_event",
     high: str | pl.Expr = "high",
     low: str | pl.Expr = "low",
@@ -195,8 +219,9 @@ def session_vwap(
 
     Parameters
     ----------
-    anchor : {"regular", "extended", "day"}
-        The session, in New York time; see the module's docstring.
+    anchor : {"regular", "extended", "day"} or an instant
+        The session, in New York time, or an aware `datetime` (or its ISO text) from which on to sum; see the module's
+        docstring.
     ts_event : str
         Start of the bar, ``Datetime`` with a zone; strictly ascending per symbol.
     high, low, close, volume : str or polars.Expr
@@ -239,7 +264,7 @@ class SessionVWAP(Incremental):
 
     Parameters
     ----------
-    anchor : {"regular", "extended", "day"}
+    anchor : {"regular", "extended", "day"} or an instant
 
     Examples
     --------
@@ -253,9 +278,9 @@ class SessionVWAP(Incremental):
 
     PARAMETERS = ("anchor",)
 
-    def __init__(self, anchor: Anchor = "regular") -> None:
+    def __init__(self, anchor: Anchor | str | dt.datetime = "regular") -> None:
         super().__init__()
-        self.anchor: Anchor = _anchor(anchor)
+        self.anchor = _anchor(anchor)
         self._start = self._end = 0
         self._money = self._weight = 0.0
         self._ts: int | None = None
