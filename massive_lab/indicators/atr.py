@@ -184,11 +184,16 @@ class ATR(Incremental):
             self._before = self._state()
             return None
         width = self._true_range(high, low, close)
-        self._before = self._state()
+        average = self._average
+        self._before = self._close, average.count, average.level
         self._close = float(close)
-        found = None if width is None else self._average.step(width)
-        self._value = found
-        return found
+        if width is None or average.handle is None:
+            self._value = found = None if width is None else average.step(width)
+            return found
+        # Warm, as at nearly every tick: the same step without a call. A bar from 0 to x after a close of 0 has range x.
+        level: float = average.handle.update(width, 0.0, 0.0)
+        average.level = self._value = level
+        return level
 
     def peek(self, high: float | None, low: float | None, close: float | None) -> float | None:
         """What `update` would give, without taking the bar."""

@@ -17,6 +17,7 @@ Both converge: after `n` further bars the seed still weighs ``(1 - k) ** n``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Literal, overload
 
 import polars as pl
@@ -24,7 +25,7 @@ import talib
 
 from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._incremental import OfValues, refused
 from massive_lab.indicators._recursion import Ema, ema_from_first
 from massive_lab.indicators._warmup import ema_error, names, one_or_two
 
@@ -157,14 +158,22 @@ class EMA(OfValues[float]):
         """Values that give no result yet."""
         return self._average.seed - 1
 
-    def _step(self, value: float) -> float | None:
+    def update(self, value: float | None) -> float | None:
+        """Take the next value; None is skipped and gives None."""
         average = self._average
         handle = average.handle
-        if handle is None:
-            return average.step(value)
-        level: float = handle.update(value)
-        average.level = level
+        if value is None or handle is None:
+            return super().update(value)
+        # Warm, as at nearly every tick: the same steps without a call.
+        if not isfinite(value):
+            raise refused(value)
+        self._before = average.count, average.level
+        level: float = handle.update(float(value))
+        average.level = self._value = level
         return level
+
+    def _step(self, value: float) -> float | None:
+        return self._average.step(value)
 
     def _look(self, value: float) -> float | None:
         return self._average.peek(value)

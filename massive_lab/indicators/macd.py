@@ -29,6 +29,7 @@ They converge: after some 250 bars nothing of the seeds of 12, 26, 9 is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -38,7 +39,7 @@ import talib
 from massive_lab.errors import InvalidRequest
 from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._incremental import OfValues, refused
 from massive_lab.indicators._recursion import Ema, ema_from, ema_from_first
 from massive_lab.indicators._warmup import ema_error, names
 
@@ -238,14 +239,25 @@ class MACD(OfValues[MACDValue]):
         """Values that give no result yet."""
         return self._slow.seed - 1 + max(self._signal.seed - 1, 0)
 
+    def update(self, value: float | None) -> MACDValue | None:
+        """Take the next value; None is skipped and gives None."""
+        quick, late, last = self._fast, self._slow, self._signal
+        if value is None or late.handle is None or last.handle is None:
+            return super().update(value)
+        # Warm, as at nearly every tick: the same steps without the questions.
+        if not isfinite(value):
+            raise refused(value)
+        self._before = quick.count, quick.level, late.count, late.level, last.count, last.level
+        value = float(value)
+        quick.level = fast = quick.handle.update(value)
+        late.level = slow = late.handle.update(value)
+        line = fast - slow
+        last.level = smoothed = last.handle.update(line)
+        self._value = found = _NEW(MACDValue, (line, smoothed, line - smoothed))
+        return found
+
     def _step(self, value: float) -> MACDValue | None:
         quick, late, last = self._fast, self._slow, self._signal
-        if late.handle is not None and last.handle is not None:  # warm: the same steps without the questions
-            quick.level = fast = quick.handle.update(value)
-            late.level = slow = late.handle.update(value)
-            line = fast - slow
-            last.level = smoothed = last.handle.update(line)
-            return _NEW(MACDValue, (line, smoothed, line - smoothed))
         fast = quick.step(value) if late.count >= self._skip else None
         slow = late.step(value)
         if fast is not None and slow is not None:

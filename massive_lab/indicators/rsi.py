@@ -19,6 +19,7 @@ and ``tradingview`` give 100 (there is no loss), ``massive`` 50: what the vendor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Literal, TypeAlias, overload
 
 import polars as pl
@@ -26,7 +27,7 @@ import talib
 
 from massive_lab.indicators._convention import Convention, check_convention, suffix
 from massive_lab.indicators._engine import Array, Spec, check_period, expressions, per_group
-from massive_lab.indicators._incremental import OfValues
+from massive_lab.indicators._incremental import OfValues, refused
 from massive_lab.indicators._warmup import names, one_or_two, rsi_error
 
 __all__ = ["RSI", "rsi", "spec"]
@@ -183,8 +184,16 @@ class RSI(OfValues[float]):
         found = 100.0 * (gain / total) if total else _FLAT[self.convention]
         return found, count, value, gain, loss
 
-    def _step(self, value: float) -> float | None:
-        self._now = now = self._next(value)
+    def update(self, value: float | None) -> float | None:
+        """Take the next value; None is skipped and gives None."""
+        if value is None:
+            self._before = self._now
+            return None
+        if not isfinite(value):
+            raise refused(value)
+        self._before = self._now
+        self._now = now = self._next(float(value))
+        self._value = now[0]
         return now[0]
 
     def _look(self, value: float) -> float | None:
