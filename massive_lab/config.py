@@ -10,8 +10,8 @@ MASSIVE_API_KEY    the key                                           none: its a
 MASSIVE_REST_URL   REST base address                                 ``https://api.massive.com``
 MASSIVE_WS_URL     WebSocket base address                            ``wss://socket.massive.com``
 MASSIVE_PROXY_TOKEN token of a gateway, used instead of a key         none
-MASSIVE_ENV        ``production`` or ``development``                 ``production``
-MASSIVE_LAB_CACHE  folder of the local cache                         none: nothing is kept
+MASSIVE_ENV        ``production`` or ``development``; checked only   ``production``
+MASSIVE_LAB_CACHE  folder of a local cache; checked only, none yet   none
 ================== ================================================= =====================================
 """
 

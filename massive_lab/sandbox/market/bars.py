@@ -12,7 +12,7 @@ import numpy as np
 
 from massive_lab.sandbox.market.rng import Bools, Floats, Ints
 
-__all__ = ["Bars", "aggregate", "concat", "empty", "regroup"]
+__all__ = ["Bars", "aggregate", "concat", "empty"]
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,3 @@ def aggregate(
     vwap = np.clip(np.round(vwap, 4), lows, highs)
     count = (v_last - v_first).astype(np.float64)
     return Bars(starts, opens, highs, lows, closes, rounded(volumes), vwap, count)
-
-
-def regroup(base: Bars, window: Ints) -> Bars:
-    """Longer bars from shorter ones; `window` is the start of the longer bar of each row, ascending."""
-    if not len(base):
-        return base
-    first = np.flatnonzero(np.diff(window, prepend=window[:1] - 1))
-    last = np.append(first[1:], len(base)) - 1
-    volume = np.add.reduceat(base.volume, first)
-    high, low = np.maximum.reduceat(base.high, first), np.minimum.reduceat(base.low, first)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weighted = np.add.reduceat(base.vwap * base.volume, first) / volume
-    vwap = np.clip(np.round(weighted, 4), low, high)
-    count = np.add.reduceat(base.count, first)
-    return Bars(window[first], base.open[first], high, low, base.close[last], rounded(volume), vwap, count)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from massive_lab.sandbox.market.bars import aggregate, concat, empty, regroup
+from massive_lab.sandbox.market.bars import aggregate, concat, empty
 
 prints = st.lists(
     st.tuples(st.integers(0, 6), st.integers(1, 500), st.integers(1, 900), st.booleans(), st.booleans(), st.booleans()),
@@ -45,21 +45,6 @@ def test_it_is_the_plain_reading_of_the_rules(rows: list[tuple[int, int, int, bo
         assert np.allclose(mine, theirs, atol=2e-4)
 
 
-@given(prints, st.integers(2, 4))
-def test_bars_of_bars_are_bars_of_prints(rows: list[tuple[int, int, int, bool, bool, bool]], factor: int) -> None:
-    rows = sorted((window, price, size, True, True, True) for window, price, size, *_ in rows)
-    window = np.array([row[0] for row in rows], dtype=np.int64)
-    price, size = (np.array([float(row[i]) for row in rows]) for i in (1, 2))
-    every = np.ones(len(rows), dtype=bool)
-    short = aggregate(window, price, size, every, every, every)
-    long = aggregate(window // factor, price, size, every, every, every)
-    again = regroup(short, short.start // factor)
-    for name in ("start", "open", "high", "low", "close", "volume", "count"):
-        assert getattr(again, name).tolist() == getattr(long, name).tolist()
-    assert np.allclose(again.vwap, long.vwap, atol=2e-4)
-
-
 def test_nothing_comes_of_nothing() -> None:
     assert len(concat([])) == 0
     assert len(concat([empty(), empty()])) == 0
-    assert len(regroup(empty(), empty().start)) == 0
