@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Clock", "ManualClock", "SystemClock"]
+__all__ = ["Clock", "ManualClock", "SystemClock", "first_ns"]
 
 
 @runtime_checkable
@@ -33,6 +33,27 @@ class Clock(Protocol):
         """Return once `delay_s` seconds of this clock have passed."""
         ...
 
+    async def sleep_until(self, at_s: float) -> None:
+        """Return once `monotonic` is `at_s` or later.
+
+        A deadline that was computed from a moment ago is kept, however long the caller took to lie down.
+        """
+        ...
+
+
+def first_ns(at_s: float) -> int:
+    """The first nanosecond that reads as `at_s` seconds or later, so that who wakes on it does not find itself early.
+
+    Examples
+    --------
+    >>> first_ns(1.5), first_ns(1024.05) / 1e9 >= 1024.05
+    (1500000000, True)
+    """
+    ns = round(at_s * 1e9)
+    while ns / 1e9 < at_s:
+        ns += 1
+    return ns
+
 
 class SystemClock:
     """The machine's clock."""
@@ -47,6 +68,9 @@ class SystemClock:
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(max(0.0, delay_s))
+
+    async def sleep_until(self, at_s: float) -> None:
+        await asyncio.sleep(max(0.0, at_s - time.monotonic()))
 
 
 class ManualClock:
@@ -105,16 +129,19 @@ class ManualClock:
                 loop.call_soon_threadsafe(_wake, future)
 
     async def sleep(self, delay_s: float) -> None:
-        delay_ns = round(delay_s * 1e9)
-        if delay_ns <= 0:
-            await asyncio.sleep(0)
-            return
+        await self._sleep_to(self._elapsed_ns + round(delay_s * 1e9))
+
+    async def sleep_until(self, at_s: float) -> None:
+        await self._sleep_to(first_ns(at_s))
+
+    async def _sleep_to(self, when_ns: int) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            when = self._elapsed_ns + delay_ns
-            heapq.heappush(self._sleepers, (when, next(self._order), loop, future))
-        await future
+            is_due = when_ns <= self._elapsed_ns
+            if not is_due:
+                heapq.heappush(self._sleepers, (when_ns, next(self._order), loop, future))
+        await (asyncio.sleep(0) if is_due else future)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -427,7 +427,10 @@ class Audit:
         self._wait(lambda r: all(r.frames[cluster] >= n for cluster, n in sent.items()), "every frame that was sent")
 
     def _wait(self, condition: Callable[[Recording], bool], what: str) -> None:
-        self.recorder.wait_for(condition, what, timeout_s=_PATIENCE_S)
+        try:
+            self.recorder.wait_for(condition, what, timeout_s=_PATIENCE_S)
+        except Timeout:
+            raise self._stuck(what) from None
 
     def _expected(self, cluster: str, since_loss_s: float) -> int:
         """Polls due so far: one after the grace, then one each interval."""
@@ -465,8 +468,17 @@ class Audit:
         deadline = time.monotonic() + _PATIENCE_S
         while not condition():
             if time.monotonic() > deadline:
-                raise Timeout(f"Waited {_PATIENCE_S:g} s for {what}, which did not happen.")
+                raise self._stuck(what)
             time.sleep(0.002)
+
+    def _stuck(self, what: str) -> Timeout:
+        clusters = [load.cluster for load in self.plan.clusters]
+        standing = [f"{c} is {self.recorder.read(partial(_standing, cluster=c))}" for c in clusters]
+        retries = self.recorder.read(lambda r: sum(tally.retries for tally in r.endpoints.values()))
+        return Timeout(
+            f"Waited {_PATIENCE_S:g} s for {what}, which did not happen. At {self._clock.monotonic():g} s of the client's "
+            f"clock {', '.join(standing)}; {retries} REST retries; asleep: {', '.join(self._clock.sleepers()) or 'nobody'}."
+        )
 
     def _reconciled(self) -> list[Line] | None:
         """Both counts; the server's may lag by what it has not read yet, so it is asked until they agree, or time is up."""
@@ -514,6 +526,10 @@ def _task_counter() -> Callable[[], int]:
 
 def _sleeps(asleep: Sequence[str], cluster: str, part: str) -> bool:
     return any(name.startswith(f"massive_lab {cluster} {part}") for name in asleep)
+
+
+def _standing(r: Recording, cluster: str) -> str:
+    return f"{r.state_of(cluster)} with {r.polls_of(cluster)} polls"
 
 
 def _is_back(r: Recording, cluster: str) -> bool:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from massive_lab.clock import first_ns
+
 __all__ = ["StageClock"]
 
 _NS = 1_000_000_000
@@ -122,21 +124,26 @@ class StageClock:
 
     async def sleep(self, delay_s: float) -> None:
         """Return once `delay_s` seconds of this clock have passed, whether they ran or were moved."""
-        if delay_s <= 0:
-            await asyncio.sleep(0)
-            return
         # At least a nanosecond: who is early by a rounding error must wait for the next move, not ask again at once.
-        due_ns = self.elapsed_ns() + max(1, round(delay_s * _NS))
+        await self._sleep_to(self.elapsed_ns() + (max(1, round(delay_s * _NS)) if delay_s > 0 else 0))
+
+    async def sleep_until(self, at_s: float) -> None:
+        """Return once `monotonic` is `at_s` or later."""
+        await self._sleep_to(first_ns(at_s))
+
+    async def _sleep_to(self, due_ns: int) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         name = task.get_name() if task else ""
         while True:
             sleeper = _Sleeper(due_ns, name, loop, loop.create_future())
             with self._lock:
                 left_ns = due_ns - self.elapsed_ns()
-                if left_ns <= 0:
-                    return
                 timeout = None if self._stopped else left_ns / _NS
-                self._sleepers.add(sleeper)
+                if left_ns > 0:
+                    self._sleepers.add(sleeper)
+            if left_ns <= 0:
+                await asyncio.sleep(0)
+                return
             try:
                 await asyncio.wait((sleeper.moved,), timeout=timeout)
             finally:

@@ -203,15 +203,15 @@ class FeedOwner(Protocol):
         ...
 
 
-async def within(clock: Clock, awaitable: Awaitable[T], delay_s: float) -> T:
-    """Await something for at most `delay_s` of the clock; Timeout after that."""
+async def within(clock: Clock, awaitable: Awaitable[T], until: float) -> T:
+    """Await something up to an instant of the clock's `monotonic`; Timeout after that."""
     work = asyncio.ensure_future(awaitable)
-    timer = asyncio.ensure_future(clock.sleep(max(0.0, delay_s)))
+    timer = asyncio.ensure_future(clock.sleep_until(until))
     try:
         await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
-        raise Timeout(f"Nothing came within {delay_s:g} s.")
+        raise Timeout("Nothing came in time.")
     finally:
         work.cancel()
         timer.cancel()
@@ -327,7 +327,7 @@ class Feed:
         )
         while True:
             try:
-                data = await within(clock, connection.recv(), machine.deadline - clock.monotonic())
+                data = await within(clock, connection.recv(), machine.deadline)
             except ConnectionLost:
                 raise
             except Timeout:

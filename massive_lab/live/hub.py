@@ -224,7 +224,7 @@ class Hub:
             await self._kick.wait()
             return
         with contextlib.suppress(Timeout):
-            await within(self.clock, self._kick.wait(), until - self.now())
+            await within(self.clock, self._kick.wait(), until)
 
     async def _say(self) -> None:
         while (send := self._book.next_send(self.now())) is not None:

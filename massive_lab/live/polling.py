@@ -212,4 +212,4 @@ class PollWorker:
                     statuses += frame["market_status"].to_list()
                 self._owner.polled(len(batch), snapshot_events(frame, wanted, self._clock.now_ns()))
             interval = max(wait_s, poll_interval_s(self._policy, self._owner.cluster, statuses, failures))
-            await self._clock.sleep(max(0.0, started + interval - self._clock.monotonic()))
+            await self._clock.sleep_until(started + interval)

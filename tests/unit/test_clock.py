@@ -4,8 +4,11 @@ import asyncio
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from massive_lab.clock import Clock, ManualClock, SystemClock
+from massive_lab.audit.stage import StageClock
+from massive_lab.clock import Clock, ManualClock, SystemClock, first_ns
 
 
 async def until_asleep(clock: ManualClock, n: int) -> None:
@@ -158,3 +161,23 @@ async def test_the_system_clock_is_the_machines() -> None:
     assert not task.done()
     task.cancel()
     await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("clock", [ManualClock(), StageClock()], ids=["manual", "stage"])
+@pytest.mark.asyncio
+async def test_a_deadline_is_kept_however_late_the_sleeper_lies_down(clock: ManualClock | StageClock) -> None:
+    if isinstance(clock, StageClock):
+        clock.stop()
+    sleep = clock.sleep_until(clock.monotonic() + 2.0)  # a coroutine that has not begun to run
+    clock.advance(2.0)
+    task = asyncio.create_task(sleep)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert task.done(), "time passed between the decision to wait and the wait itself"
+
+
+@given(ns=st.integers(0, 10**16))
+def test_the_first_nanosecond_of_a_deadline_is_not_before_it(ns: int) -> None:
+    at_s = ns / 1e9 + 0.05
+    assert first_ns(at_s) / 1e9 >= at_s
+    assert abs(first_ns(at_s) - (ns + 50_000_000)) <= 4
