@@ -5,7 +5,7 @@ Generated from ``sync.py`` by ``tools/build_async.py``; edit that file.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from massive_lab.frames.convert import to_kind
@@ -19,7 +19,7 @@ from massive_lab.typing import Adjustment, FrameKind, Moment, OptionType, Symbol
 if TYPE_CHECKING:
     import polars as pl
 
-    from massive_lab.live.session import Live
+    from massive_lab.lab.live import LiveAccess
     from massive_lab.regime.label import Regime
 
 __all__ = ["AsyncLab"]
@@ -366,12 +366,13 @@ class AsyncLab(Core, Generic[F]):
         """
         return await self._run(load_regime(self._session, as_of, years, live))
 
-    def live(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
-        """Live data of some symbols, at once: the socket is opened in the background.
+    @property
+    def live(self) -> LiveAccess:
+        """Live data: ``lab.live(["AAPL", "I:SPX"])`` opens a feed; its methods tell about all that is open.
 
         See `massive_lab.lab.sync.Lab.live`.
         """
-        return self._open_live(symbols, channels)
+        return self._live
 
     def load_report(self) -> LoadReport:
         """What the loads of this client have cost so far.

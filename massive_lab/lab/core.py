@@ -7,8 +7,9 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from massive_lab.clock import Clock, SystemClock
@@ -16,9 +17,7 @@ from massive_lab.config import Secret, Settings, read_settings
 from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
 from massive_lab.frames.convert import check_kind
 from massive_lab.loaders.session import Session
-from massive_lab.loaders.snapshots import SnapshotPoller
 from massive_lab.schema.plans import plan as plan_of
-from massive_lab.schema.symbols import parse_many
 from massive_lab.telemetry import Telemetry
 from massive_lab.transports.runner import Runner
 from massive_lab.typing import FrameKind
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from massive_lab.lab.aio import AsyncLab
+    from massive_lab.lab.live import LiveAccess
     from massive_lab.lab.sync import Lab
     from massive_lab.live.session import Live
     from massive_lab.sandbox.process import SandboxProcess
@@ -79,10 +79,6 @@ class _Parts:
         """Close from a thread of its own: the garbage collector may strike anywhere, also in the loop thread."""
         if not self.closed:
             threading.Thread(target=self.close, name="massive_lab-end", daemon=True).start()
-
-
-# A feed needs the client it came from, also when nothing else holds it: `for trade in ml.connect(...).live(...).trades()`.
-_owners: weakref.WeakKeyDictionary[Live, Core] = weakref.WeakKeyDictionary()
 
 
 class _Fork:
@@ -139,19 +135,11 @@ class Core:
         """The sandbox this client started, or None. Its ``control`` switches faults and moves the clock."""
         return self._parts.sandbox
 
-    def _open_live(self, symbols: object, channels: Sequence[str] | None) -> Live:
-        wanted = parse_many(symbols)
-        if not self.closed:
-            from massive_lab.live.session import Live
+    @cached_property
+    def _live(self) -> LiveAccess:
+        from massive_lab.lab.live import LiveAccess
 
-            poller = SnapshotPoller(self._session)
-            live = Live(self.settings, self._runner, self.telemetry, self.clock, poller, wanted, channels)
-            self._parts.lives.add(live)
-            _owners[live] = self
-            if not self.closed:
-                return live
-            live.close()  # the client was closed meanwhile, and may not have seen it
-        raise ClosedError("The client is closed.", hint="Connect again.")
+        return LiveAccess(self, self._runner, self._session, self._parts.lives)
 
     def _kind(self, work: Coroutine[Any, Any, Any], frame: FrameKind | None) -> FrameKind:
         """The kind of frame to give back; checked before anything is asked for."""

@@ -5,7 +5,7 @@ This file is the one to edit; ``aio.py`` is generated from it by ``tools/build_a
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from massive_lab.frames.convert import to_kind
@@ -19,7 +19,7 @@ from massive_lab.typing import Adjustment, FrameKind, Moment, OptionType, Symbol
 if TYPE_CHECKING:
     import polars as pl
 
-    from massive_lab.live.session import Live
+    from massive_lab.lab.live import LiveAccess
     from massive_lab.regime.label import Regime
 
 __all__ = ["Lab"]
@@ -689,23 +689,10 @@ class Lab(Core, Generic[F]):
         """
         return self._run(load_regime(self._session, as_of, years, live))
 
-    def live(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
-        """Live data of some symbols, at once: the socket is opened in the background.
-
-        However often the same thing is asked for, by whomever in this process, the server sees one subscription.
-
-        Parameters
-        ----------
-        symbols : str or sequence of str
-        channels : sequence of str, optional
-            Wire names such as ``"T"``, ``"Q"``, ``"A"``, ``"AM"``, ``"V"``; trades, quotes and minute bars when left
-            out, values and minute bars for indices.
-
-        Returns
-        -------
-        massive_lab.live.session.Live
-        """
-        return self._open_live(symbols, channels)
+    @property
+    def live(self) -> LiveAccess:
+        """Live data: ``lab.live(["AAPL", "I:SPX"])`` opens a feed; its methods tell about all that is open."""
+        return self._live
 
     def load_report(self) -> LoadReport:
         """What the loads of this client have cost so far.

@@ -11,6 +11,8 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.errors import ClosedError, MassiveLabError, SubscriptionFailed, TransportError
+from massive_lab.live.gaps import Filler
+from massive_lab.live.hub import Hub
 from massive_lab.live.mailbox import Mailbox
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
@@ -18,7 +20,7 @@ from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
-from massive_lab.live.views import GAP_COLUMNS, STATUS_COLUMNS, TOPIC_COLUMNS
+from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame
 from massive_lab.telemetry import Telemetry
 from massive_lab.transports.runner import Runner
 from massive_lab.typing import Cluster
@@ -39,6 +41,7 @@ class Core(Listener):
         topics: Sequence[Topic],
         policy: Policy,
         caller: str | None,
+        filler: Filler | None = None,
     ) -> None:
         self.runner = runner
         self.topics = tuple(topics)
@@ -55,6 +58,7 @@ class Core(Listener):
         self._telemetry = telemetry
         self._clock = clock
         self._poller = poller
+        self._filler = filler
         self._caller = caller
         self._pending = set(self.topics)
         self._refusal: MassiveLabError | None = None
@@ -84,6 +88,7 @@ class Core(Listener):
                     clock=self._clock,
                     telemetry=self._telemetry,
                     poller=self._poller,
+                    filler=self._filler,
                     policy=self.policy,
                 )
                 self.leases[cluster] = lease
@@ -167,22 +172,18 @@ class Core(Listener):
             self.ended.set()
 
     async def topic_rows(self) -> pl.DataFrame:
-        own = {(topic.cluster, topic.wire) for topic in self.topics}
-        frames = [lease.hub.topics() for lease in self.leases.values()]
-        whole = pl.concat([pl.DataFrame(schema=TOPIC_COLUMNS), *frames])
-        return whole.filter([pair in own for pair in whole.select("cluster", "topic").iter_rows()])
+        return self._own(pl.concat([pl.DataFrame(schema=TOPIC_COLUMNS), *(hub.topics() for hub in self._hubs)]))
 
     async def status_rows(self) -> pl.DataFrame:
-        rows = [lease.hub.status() for lease in self.leases.values()]
-        return pl.DataFrame(rows, schema=STATUS_COLUMNS, orient="row")
+        return pl.DataFrame([hub.status() for hub in self._hubs], schema=STATUS_COLUMNS, orient="row")
 
     async def gap_rows(self) -> pl.DataFrame:
+        return self._own(gap_frame(gap for hub in self._hubs for gap in hub.gaps.rows()))
+
+    @property
+    def _hubs(self) -> list[Hub]:
+        return [lease.hub for lease in self.leases.values()]
+
+    def _own(self, frame: pl.DataFrame) -> pl.DataFrame:
         own = {(topic.cluster, topic.wire) for topic in self.topics}
-        rows = [
-            (gap.cluster, wire, gap.start_ns, gap.end_ns)
-            for lease in self.leases.values()
-            for gap in lease.hub.gaps
-            for wire in gap.topics
-            if (gap.cluster, wire) in own
-        ]
-        return pl.DataFrame(rows, schema=GAP_COLUMNS, orient="row")
+        return frame.filter([pair in own for pair in frame.select("cluster", "topic").iter_rows()])

@@ -96,7 +96,7 @@ class Fallback:
         hub = self._hub
         self._polls_before = hub.counts["polls"]
         n_topics = sum(poll_kind(topic) is not None for topic in hub.wanted)
-        hub.emit(t.FallbackStarted(hub.now(), self.cluster, hub.polling_since(), n_topics))
+        hub.emit(t.FallbackStarted(hub.now(), self.cluster, hub.feed.machine.polling(hub.now()), n_topics))
         hub.changed()
 
     def polled(self, n_symbols: int, events: list[Event]) -> None:

@@ -23,9 +23,9 @@ from massive_lab.decode.stream import Status
 from massive_lab.errors import ConnectionLost, NotEntitled, Timeout, TransportError, Unauthorized
 from massive_lab.live.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth, eviction
 from massive_lab.live.policy import Backoff, Policy
-from massive_lab.transports.websocket import Connection, connect
+from massive_lab.transports.websocket import connect
 
-__all__ = ["Change", "Feed", "FeedMachine", "FeedOwner", "FeedState", "Recovery", "within"]
+__all__ = ["Change", "Connector", "Feed", "FeedMachine", "FeedOwner", "FeedState", "Recovery", "Socket", "within"]
 
 T = TypeVar("T")
 FeedState = Literal["idle", "connecting", "authenticating", "live", "stale", "polling", "evicted", "closed"]
@@ -183,6 +183,22 @@ class FeedMachine:
             self.changes.append(Change(previous, self.state, reason))
 
 
+class Socket(Protocol):
+    """An open connection; `massive_lab.transports.websocket.Connection` is one."""
+
+    async def recv(self) -> bytes: ...
+    async def send(self, text: str) -> None: ...
+    async def close(self, code: int = 1000) -> None: ...
+
+
+class Connector(Protocol):
+    """Opens a connection, or raises a `TransportError`."""
+
+    async def __call__(
+        self, url: str, /, *, open_timeout_s: float, ping_interval_s: float | None, ping_timeout_s: float | None
+    ) -> Socket: ...
+
+
 class FeedOwner(Protocol):
     """What the shell hands up, always on the loop."""
 
@@ -240,6 +256,8 @@ class Feed:
     policy : Policy
     jitter : callable
         A number in ``[0, 1)`` each time; seed it to repeat a schedule.
+    connector : Connector
+        Opens the socket.
     """
 
     def __init__(
@@ -252,6 +270,7 @@ class Feed:
         clock: Clock,
         policy: Policy,
         jitter: Callable[[], float],
+        connector: Connector = connect,
     ) -> None:
         self._cluster = cluster
         self._url = url
@@ -260,7 +279,8 @@ class Feed:
         self._clock = clock
         self._policy = policy
         self._jitter = jitter
-        self._connection: Connection | None = None
+        self._connect = connector
+        self._connection: Socket | None = None
         self.machine = FeedMachine(cluster, policy)
 
     async def run(self) -> None:
@@ -291,7 +311,7 @@ class Feed:
         self.machine.connecting()
         self._owner.changed()
         try:
-            connection = await connect(
+            connection = await self._connect(
                 self._url,
                 open_timeout_s=self._policy.open_s,
                 ping_interval_s=self._policy.ping_s,
@@ -320,7 +340,7 @@ class Feed:
             self._connection = None
             await connection.close()
 
-    async def _shake_hands(self, connection: Connection) -> Sequence[Status]:
+    async def _shake_hands(self, connection: Socket) -> Sequence[Status]:
         clock = self._clock
         machine = Handshake(
             self._cluster, self._key, clock.monotonic(), connected_s=self._policy.connected_s, auth_s=self._policy.auth_s

@@ -5,13 +5,10 @@ Everything here runs on the loop thread. The rules are in `refs`, `feed`, `route
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
-import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -20,18 +17,21 @@ from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import Secret
 from massive_lab.decode.stream import Status, StreamDecoder
-from massive_lab.errors import ConnectionLost, MassiveLabError, Timeout, TransportError, UpstreamError
+from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
 from massive_lab.live import refs
 from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Feed, Recovery, within
+from massive_lab.live.feed import Connector, Feed, Recovery
+from massive_lab.live.gaps import Filler, Gaps
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
-from massive_lab.live.readers import Gap, HubReader, Listener, denial, failure
+from massive_lab.live.readers import HubReader, Listener, denial, failure
 from massive_lab.live.routes import Routes, Sink
+from massive_lab.live.steward import Steward, in_regular_hours
+from massive_lab.live.taps import Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.live.views import topic_frame
-from massive_lab.schema.session import phase_at
+from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
 __all__ = ["Hub"]
@@ -55,7 +55,18 @@ class Hub:
     jitter : callable, optional
         Numbers in ``[0, 1)`` for the back-off.
     market_open : callable, optional
-        Whether silence at a UTC instant (ns) means something; default: the regular session of the US exchanges.
+        Awaited: whether silence at a UTC instant (ns) means something; default: the regular session of the US exchanges.
+    connector : callable, optional
+        Opens the socket; a replay brings its own.
+
+    Attributes
+    ----------
+    book : Book
+        Who wants what, and what the server holds.
+    gaps : Gaps
+        What was missed, and what became of it.
+    taps : list of Tap
+        Hear every byte in and out, in order.
     """
 
     def __init__(
@@ -68,47 +79,50 @@ class Hub:
         policy: Policy | None = None,
         poller: Poller | None = None,
         jitter: Callable[[], float] | None = None,
-        market_open: Callable[[int], bool] | None = None,
+        market_open: Callable[[int], Awaitable[bool]] = in_regular_hours,
+        connector: Connector = connect,
     ) -> None:
         self.cluster: Cluster = cluster
         self.clock = clock
-        self._policy = policy or Policy()
-        self._market_open = market_open or (lambda now_ns: phase_at(now_ns) == "regular")
-        self._book = refs.Book(cluster, self._policy)
+        self.policy = policy or Policy()
+        self.book = refs.Book(cluster, self.policy)
         self.routes = Routes()
         self._decoder = StreamDecoder()
-        self._feed = Feed(
-            cluster, url, key, self, clock=clock, policy=self._policy, jitter=jitter or random.SystemRandom().random
-        )
+        self.feed = Feed(
+            cluster, url, key, self, clock=clock, policy=self.policy, jitter=jitter or random.SystemRandom().random,
+            connector=connector,
+        )  # fmt: skip
         self._telemetries: list[t.Telemetry] = []
         self._readers: dict[str, HubReader] = {}
         self.ids = itertools.count(1)
-        self._kick = asyncio.Event()
         self.tasks = Tasks(f"massive_lab {cluster}", self._failed)
-        self._last_frame_ns: int | None = None
-        self._gap_from_ns: int | None = None
-        self._is_online = False
-        self.fallback = Fallback(self, self._policy, [poller] if poller else [])
+        self.steward = Steward(self, market_open)
+        self.gaps = Gaps(self)
+        self.taps: list[Tap] = []
+        self.fallback = Fallback(self, self.policy, [poller] if poller else [])
         self._is_closed = False
         self._since_ns = clock.now_ns()
-        self.gaps: deque[Gap] = deque(maxlen=_KEPT)
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
         self.final_error: TransportError | None = None
         self.counts = {"frames": 0, "events": 0, "bytes": 0, "quarantined": 0, "reconnects": 0, "polls": 0, "sent": 0}
 
     # ---- who listens, who polls
 
-    def join(self, telemetry: t.Telemetry, poller: Poller | None = None) -> None:
-        """A client joins: it hears what happens, and its poller may serve everybody."""
+    def join(self, telemetry: t.Telemetry, poller: Poller | None = None, filler: Filler | None = None) -> None:
+        """A client joins: it hears what happens; its poller and its filler may serve everybody."""
         self._telemetries.append(telemetry)
         if poller is not None:
             self.fallback.pollers.append(poller)
+        if filler is not None:
+            self.gaps.fillers.append(filler)
 
-    def leave(self, telemetry: t.Telemetry, poller: Poller | None = None) -> None:
+    def leave(self, telemetry: t.Telemetry, poller: Poller | None = None, filler: Filler | None = None) -> None:
         """Undo one `join`."""
         self._telemetries.remove(telemetry)
         if poller is not None:
             self.fallback.pollers.remove(poller)
+        if filler is not None:
+            self.gaps.fillers.remove(filler)
 
     def emit(self, event: t.Event) -> None:
         if len(self._telemetries) == 1:
@@ -145,19 +159,19 @@ class Hub:
         if self.final_error is not None and not self.fallback.can_serve(topic):
             raise failure(topic, self.final_error)
         reader = HubReader(f"{name}#{next(self.ids)}", topic, tuple(sinks), listener or Listener(), caller)
-        outcomes = self._book.open(topic, reader.id)
+        outcomes = self.book.open(topic, reader.id)
         self._readers[reader.id] = reader
         self.routes.open(topic, self.clock.now_ns())
         self.routes.attach(topic, reader.sinks)
         self.emit(t.ReaderOpened(self.now(), self.cluster, topic.wire, reader.id, caller))
-        already = self._book.state(topic) == "confirmed" and refs.Confirmed(topic) not in outcomes
-        self._act(outcomes)
+        already = self.book.state(topic) == "confirmed" and refs.Confirmed(topic) not in outcomes
+        self.act(outcomes)
         if already:
             reader.listener.confirmed(topic)
-        self.tasks.start("steward", self._steward)
-        if not self._feed.machine.is_over:
-            self.tasks.start("feed", self._feed.run)
-        self._kick.set()
+        self.tasks.start("steward", self.steward.run)
+        if not self.feed.machine.is_over:
+            self.tasks.start("feed", self.feed.run)
+        self.steward.kick()
         return reader
 
     def close_reader(self, reader: HubReader) -> None:
@@ -165,8 +179,8 @@ class Hub:
         if not reader.is_open:
             return
         self._forget(reader)
-        self._act(self._book.close(reader.topic, reader.id, self.now()))
-        self._kick.set()
+        self.act(self.book.close(reader.topic, reader.id, self.now()))
+        self.steward.kick()
 
     def _forget(self, reader: HubReader) -> None:
         reader.is_open = False
@@ -174,7 +188,7 @@ class Hub:
         self.routes.detach(reader.topic, reader.sinks)
         self.emit(t.ReaderClosed(self.now(), self.cluster, reader.topic.wire, reader.id, reader.n_dropped))
 
-    def _act(self, outcomes: Iterable[refs.Outcome], cause: TransportError | None = None) -> None:
+    def act(self, outcomes: Iterable[refs.Outcome], cause: TransportError | None = None) -> None:
         now = self.now()
         for outcome in outcomes:
             wire = outcome.topic.wire
@@ -182,7 +196,7 @@ class Hub:
                 self.emit(t.TopicOpened(now, self.cluster, wire))
             elif isinstance(outcome, refs.Confirmed):
                 self.emit(t.TopicConfirmed(now, self.cluster, wire))
-                for reader_id in self._book.readers(outcome.topic):
+                for reader_id in self.book.readers(outcome.topic):
                     self._readers[reader_id].listener.confirmed(outcome.topic)
             elif isinstance(outcome, refs.Closed):
                 self.routes.close(outcome.topic)
@@ -198,70 +212,23 @@ class Hub:
             error = failure(denied.topic, cause) if cause else denial(denied)
             reader.listener.failed(denied.topic, error)
 
-    # ---- the steward: lingers, answers, what to send, when to poll, what silence means
-
-    async def _steward(self) -> None:
-        while True:
-            self._kick.clear()
-            now = self.now()
-            self._act(self._book.tick(now))
-            await self._say()
-            machine = self._feed.machine
-            if machine.poll_at is not None and machine.poll_at <= now:
-                self.fallback.begin()
-            if machine.silence_at is not None and machine.silence_at <= now:
-                await self._mind_silence(now)
-            poll_at = machine.poll_at if self.fallback.has_work() else None
-            due = (self._book.deadline, poll_at, machine.silence_at)
-            await self._wait(min((at for at in due if at is not None), default=None))
-
-    def polling_since(self) -> float:
-        """Tell the machine that the first poll goes out; seconds since the loss."""
-        return self._feed.machine.polling(self.now())
-
-    async def _wait(self, until: float | None) -> None:
-        if until is None:
-            await self._kick.wait()
-            return
-        with contextlib.suppress(Timeout):
-            await within(self.clock, self._kick.wait(), until)
-
-    async def _say(self) -> None:
-        while (send := self._book.next_send(self.now())) is not None:
-            wires = tuple(topic.wire for topic in send.topics)
-            try:
-                await self._feed.send(json.dumps({"action": send.action, "params": ",".join(wires)}))
-            except ConnectionLost:
-                return  # the reader of the socket sees the same loss and tells it
-            self.counts["sent"] += 1
-            self.emit(t.WireSent(self.now(), self.cluster, send.action, wires))
-
-    async def _mind_silence(self, now: float) -> None:
-        machine = self._feed.machine
-        expected = bool(self._book.held) and await asyncio.to_thread(self._market_open, self.clock.now_ns())
-        if machine.silence_at is None or machine.silence_at > now:
-            return  # data came while the calendar was asked
-        if not expected:
-            machine.last_frame = now  # quiet by right: look again after another interval
-        elif machine.silent(now):
-            await self._feed.drop()
-        self.changed()
-
     # ---- what the feed hands up
 
     def frame(self, data: bytes) -> Sequence[Status]:
         """Decode, dispatch and count one frame; gives back its control messages."""
-        messages = self._decoder.decode(data)
-        messages = self.fallback.without_repeats(messages) if self._is_online else messages
         now_ns = self.clock.now_ns()
+        for tap in self.taps:
+            tap.received(self.cluster, data)
+        messages = self._decoder.decode(data)
+        if self.gaps.is_online:
+            messages = self.gaps.heard(self.fallback.without_repeats(messages), now_ns)
         touched, others = self.routes.dispatch(messages, now_ns)
         n_events = len(messages) - len(others)
         self.deliver(touched)
-        if not self._book.is_settled and touched:
+        if not self.book.is_settled and touched:
             for route in touched:
-                self._act(self._book.data_wire(route.wire))
+                self.act(self.book.data_wire(route.wire))
         by_topic = self.routes.finish(touched, len(data), n_events)
-        self._last_frame_ns = now_ns
         counts = self.counts
         counts["frames"] += 1
         counts["events"] += n_events
@@ -294,54 +261,54 @@ class Hub:
                     hint="The connection is opened again and everything subscribed anew.",
                 )
             )
-        self._act(self._book.status(status.status, status.message))
-        self._kick.set()
+        self.act(self.book.status(status.status, status.message))
+        self.steward.kick()
 
     def sent_auth(self) -> None:
+        for tap in self.taps:
+            tap.sent(self.cluster, "auth", ())
         self.emit(t.WireSent(self.now(), self.cluster, "auth", ()))
 
     def online(self, recovery: Recovery | None) -> None:
         """The socket is authenticated: ask for everything wanted."""
-        self._book.online()
+        self.book.online()
         self.fallback.end()
-        self._is_online = True
         self.fallback.live_at = at = self.now()
-        if recovery is not None and self._gap_from_ns is not None:
-            wires = tuple(topic.wire for topic in self._book.wanted)
+        for tap in self.taps:
+            tap.online(self.cluster)
+        if recovery is not None and self.gaps.was_online:
             self.counts["reconnects"] += 1
-            self.emit(t.Reconnected(at, self.cluster, recovery.outage_s, recovery.attempt, len(wires)))
-            gap = Gap(self.cluster, wires, self._gap_from_ns, self.clock.now_ns())
-            self.gaps.append(gap)
-            self.emit(t.GapDetected(at, self.cluster, wires, gap.start_ns, gap.end_ns))
-        self._kick.set()
+            self.emit(t.Reconnected(at, self.cluster, recovery.outage_s, recovery.attempt, len(self.book.wanted)))
+        self.gaps.online()
+        self.steward.kick()
 
     def offline(self, error: TransportError) -> None:
         """The socket is gone; what is wanted stays wanted."""
-        if self._is_online:
-            self._gap_from_ns = self._last_frame_ns
-            self._is_online = False
+        for tap in self.taps:
+            tap.offline(self.cluster, error)
+        self.gaps.offline(error)
         self.errors.append(error)
-        self._book.offline()
-        self._kick.set()
+        self.book.offline()
+        self.steward.kick()
 
     def over(self, error: TransportError) -> None:
         """The server will not have us. REST serves what it can; the readers of the rest are told."""
         self.final_error = error
         for reader in self._readers.values():
             reader.listener.refused(error)
-        lost = [topic for topic in self._book.wanted if not self.fallback.can_serve(topic)]
-        self._act(self._book.fail_all(error.message, lost), error)
+        lost = [topic for topic in self.book.wanted if not self.fallback.can_serve(topic)]
+        self.act(self.book.fail_all(error.message, lost), error)
 
     def changed(self) -> None:
         """Tell what the machine went through, and act on it."""
-        machine = self._feed.machine
+        machine = self.feed.machine
         changes, machine.changes[:] = list(machine.changes), []
         for change in changes:
             self._since_ns = self.clock.now_ns()
             self.emit(t.FeedStateChanged(self.now(), self.cluster, change.previous, change.state, change.reason))
             if change.state == "live":
                 self.fallback.end()
-        self._kick.set()
+        self.steward.kick()
 
     # ---- life
 
@@ -356,12 +323,12 @@ class Hub:
         """Close the socket and end every task. Idempotent."""
         self._is_closed = True
         self.fallback.end()
-        self._feed.machine.close()
+        self.feed.machine.close()
         await self.tasks.aclose()
         for reader in list(self._readers.values()):
             self._forget(reader)
-        book, self._book = self._book, refs.Book(self.cluster, self._policy)
-        self._act([refs.Closed(topic) for topic in book.wanted])
+        book, self.book = self.book, refs.Book(self.cluster, self.policy)
+        self.act([refs.Closed(topic) for topic in book.wanted])
         self.changed()
 
     # ---- what is known
@@ -369,19 +336,19 @@ class Hub:
     @property
     def state(self) -> str:
         """``idle``, ``connecting``, ``authenticating``, ``live``, ``stale``, ``polling``, ``evicted`` or ``closed``."""
-        return self._feed.machine.state
+        return self.feed.machine.state
 
     @property
     def wanted(self) -> tuple[Topic, ...]:
         """Topics with readers, or lingering."""
-        return self._book.wanted
+        return self.book.wanted
 
     def is_confirmed(self, topic: Topic) -> bool:
-        return self._book.state(topic) == "confirmed"
+        return self.book.state(topic) == "confirmed"
 
     def topics(self) -> pl.DataFrame:
         """One row per wanted topic; see `massive_lab.live.views.topic_frame`."""
-        return topic_frame(self.cluster, self._book, self.routes)
+        return topic_frame(self.cluster, self.book, self.routes)
 
     def status(self) -> dict[str, Any]:
         """The row of this cluster in ``live.status()``."""
@@ -390,7 +357,7 @@ class Hub:
             "cluster": self.cluster,
             "state": self.state,
             "since": self._since_ns,
-            "topics": len(self._book.wanted),
+            "topics": len(self.book.wanted),
             "readers": len(self._readers),
             **self.counts,
             "unknown": sum(self._decoder.unknown.values()),

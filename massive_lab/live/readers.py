@@ -21,6 +21,8 @@ class Gap:
     topics: tuple[str, ...]
     start_ns: int
     end_ns: int
+    cause: str = ""
+    """What ended the connection."""
 
 
 class Listener:

@@ -7,16 +7,18 @@ import hashlib
 import random
 import weakref
 from dataclasses import dataclass, field
+from typing import get_args
 
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
+from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
 from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster
 
-__all__ = ["Lease", "acquire", "n_hubs"]
+__all__ = ["Lease", "acquire", "hubs", "n_hubs"]
 
 _Key = tuple[str, str, str]
 
@@ -52,6 +54,7 @@ class Lease:
     _key: _Key
     _telemetry: Telemetry
     _poller: Poller | None
+    _filler: Filler | None
     _is_held: bool = True
 
     async def release(self) -> None:
@@ -65,7 +68,7 @@ class Lease:
         shared = hubs.open[self._key]
         shared.n_leases -= 1
         if shared.n_leases:
-            self.hub.leave(self._telemetry, self._poller)
+            self.hub.leave(self._telemetry, self._poller, self._filler)
             return
         del hubs.open[self._key]
         task = asyncio.get_running_loop().create_task(self._close(), name=f"massive_lab {self.hub.cluster} close")
@@ -78,7 +81,7 @@ class Lease:
             await self.hub.aclose()
         finally:
             # The last events (topics and readers closed) belong to the client that closes.
-            self.hub.leave(self._telemetry, self._poller)
+            self.hub.leave(self._telemetry, self._poller, self._filler)
             del _here().closing[self._key]
 
 
@@ -89,14 +92,14 @@ async def acquire(
     clock: Clock,
     telemetry: Telemetry,
     poller: Poller | None = None,
+    filler: Filler | None = None,
     policy: Policy | None = None,
 ) -> Lease:
     """The hub of a cluster for these settings, on the running loop. The first to ask sets clock and policy.
 
     A hub that is closing is waited for: the vendor allows one connection, and two would evict each other.
     """
-    digest = hashlib.sha256(settings.api_key.reveal().encode()).hexdigest()
-    key: _Key = (settings.ws_url, cluster, digest)
+    key = _key(settings, cluster)
     hubs = _here()
     while (closing := hubs.closing.get(key)) is not None:
         await asyncio.shield(closing)
@@ -107,8 +110,18 @@ async def acquire(
         jitter = None if seed is None else random.Random(f"{seed} {cluster}").random  # noqa: S311  spreads load, guards nothing
         shared = hubs.open[key] = _Shared(Hub(cluster, url, settings.api_key, clock=clock, policy=policy, jitter=jitter))
     shared.n_leases += 1
-    shared.hub.join(telemetry, poller)
-    return Lease(shared.hub, key, telemetry, poller)
+    shared.hub.join(telemetry, poller, filler)
+    return Lease(shared.hub, key, telemetry, poller, filler)
+
+
+def hubs(settings: Settings) -> list[Hub]:
+    """The hubs that are open for an address and a key, on the running loop."""
+    found = [_here().open.get(_key(settings, cluster)) for cluster in get_args(Cluster)]
+    return [shared.hub for shared in found if shared is not None]
+
+
+def _key(settings: Settings, cluster: Cluster) -> _Key:
+    return settings.ws_url, cluster, hashlib.sha256(settings.api_key.reveal().encode()).hexdigest()
 
 
 def n_hubs() -> int:

@@ -15,6 +15,7 @@ from massive_lab.config import Settings
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, Trade
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, Timeout
 from massive_lab.live.core import Core
+from massive_lab.live.gaps import Filler
 from massive_lab.live.mailbox import Overflow
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
@@ -42,6 +43,8 @@ class Live:
     channels : iterable of str, optional
         See `massive_lab.live.topics.topics_for`.
     policy : Policy, optional
+    filler : Filler, optional
+        Fetches by REST what was missed while a socket was down; None: gaps are listed and stay.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Live:
         channels: Iterable[str] | None = None,
         *,
         policy: Policy | None = None,
+        filler: Filler | None = None,
     ) -> None:
         topics = topics_for(symbols, channels)
         if not topics:
@@ -67,7 +71,7 @@ class Live:
         self.symbols = tuple(symbol.text for symbol in symbols)
         self._is_sandbox = settings.sandbox
         self._runner = runner
-        self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), _caller())
+        self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), _caller(), filler)
         runner.spawn(self._core.start(), name="live session")
         # Closing at exit is the runner's work; this is for a session that is forgotten in a notebook.
         self._finalizer = weakref.finalize(self, _abandon, self._core)

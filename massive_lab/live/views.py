@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
+from massive_lab.live.readers import Gap
 from massive_lab.live.refs import Book
 from massive_lab.live.routes import Routes
 
-__all__ = ["GAP_COLUMNS", "STATUS_COLUMNS", "TOPIC_COLUMNS", "topic_frame"]
+__all__ = ["GAP_COLUMNS", "STATUS_COLUMNS", "TOPIC_COLUMNS", "gap_frame", "topic_frame"]
 
 _TS = pl.Datetime("ns", "UTC")
 TOPIC_COLUMNS = {
@@ -31,7 +34,13 @@ STATUS_COLUMNS = {
     ),
     "last_error": pl.String(),
 }
-GAP_COLUMNS = {"cluster": pl.String(), "topic": pl.String(), "start": _TS, "end": _TS}
+GAP_COLUMNS = {"cluster": pl.String(), "topic": pl.String(), "start": _TS, "end": _TS, "cause": pl.String()}
+
+
+def gap_frame(gaps: Iterable[Gap]) -> pl.DataFrame:
+    """One row per gap and topic: ``cluster topic start end cause``; nothing was received in ``(start, end)``, UTC ns."""
+    rows = [(gap.cluster, wire, gap.start_ns, gap.end_ns, gap.cause) for gap in gaps for wire in gap.topics]
+    return pl.DataFrame(rows, schema=GAP_COLUMNS, orient="row")
 
 
 def topic_frame(cluster: str, book: Book, routes: Routes) -> pl.DataFrame:

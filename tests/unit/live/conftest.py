@@ -29,6 +29,10 @@ def status(name: str, message: str = "") -> dict[str, str]:
     return {"ev": "status", "status": name, "message": message}
 
 
+async def always(now_ns: int) -> bool:
+    return True
+
+
 class Upstream:
     """A server that answers as the vendor does, except where a test tells it otherwise.
 
@@ -179,7 +183,7 @@ class Bench:
         self.telemetry.add(self.events.append)
         self.hub = Hub(
             "stocks", f"{upstream.url}/stocks", Secret(KEY), clock=self.clock, policy=policy, poller=poller,
-            jitter=lambda: 1.0, market_open=lambda now_ns: True,
+            jitter=lambda: 1.0, market_open=always,
         )  # fmt: skip
         self.hub.join(self.telemetry)
 
