@@ -13,7 +13,6 @@ import massive_lab as ml
 from massive_lab import telemetry as t
 from massive_lab.errors import SubscriptionFailed
 from massive_lab.live.registry import n_hubs
-from massive_lab.live.session import Live
 from massive_lab.sandbox.process import SandboxProcess
 
 WAIT_S = 30.0
@@ -57,17 +56,7 @@ def lab(sandbox: SandboxProcess) -> Iterator[ml.Lab]:
     sandbox.control.reset_faults()
     sandbox.control.reset_counts()
     with ml.connect("sandbox", sandbox=sandbox) as lab:
-        sessions = []
-        opening = lab.live
-
-        def open_live(*args: object, **kwargs: object) -> Live:
-            sessions.append(opening(*args, **kwargs))
-            return sessions[-1]
-
-        lab.live = open_live
         yield lab
-        for session in sessions:
-            session.close()
     assert n_hubs() == 0
     assert not [c for c in sandbox.control.connections() if c["open"]]
 
