@@ -13,7 +13,7 @@ from massive_lab.regime.features import closes, fear_features, held, index_featu
 from massive_lab.regime.rules import DEFAULT_RULES, SCHEMA, Rules
 from massive_lab.regime.votes import evidence, labels, reasons, score
 
-__all__ = ["LiveValues", "classify"]
+__all__ = ["LiveValues", "Memory", "bare_trends", "classify", "joined", "labelled", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,26 @@ class LiveValues:
     spx: float
     ndx: float | None = None
     vix: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the label of a row depends on besides its own features; of no row before it, by default.
+
+    Attributes
+    ----------
+    label, streak
+        Last label there was, and sessions in a row at the highest VIX level.
+    level : str or None
+        Last VIX level.
+    bare : tuple of (str or None)
+        Last trends of SPX and NDX without bands.
+    """
+
+    label: str | None = None
+    streak: int = 0
+    level: str | None = None
+    bare: tuple[str | None, str | None] = (None, None)
 
 
 def classify(
@@ -97,18 +117,27 @@ def classify(
     """
     given = {"SPX": spx, "NDX": ndx, "VIX": vix}
     data = {what: closes(frame, what) for what, frame in given.items()}
-    unfinished = {day for what, frame in given.items() for day in _unfinished(frame, data[what], what)}
+    open_days = {day for what, frame in given.items() for day in unfinished(frame, data[what], what)}
     if live is not None:
         for what, value in zip(given, (live.spx, live.ndx, live.vix), strict=True):
             data[what] = _with_live(data[what], live.date, value, what)
-        unfinished.add(live.date)
-    frame = _features(data["SPX"], data["NDX"], data["VIX"], rules)
-    frame = frame.with_columns(is_final=~pl.col("date").is_in(list(unfinished)))
-    frame = score(frame, rules)
-    regime, streak = labels(frame["score"].to_list(), frame["vix_level"].to_list(), rules)
+        open_days.add(live.date)
+    spx, ndx, vix = data["SPX"], data["NDX"], data["VIX"]
+    parts = index_features(ndx, rules), fear_features(vix, rules), volatility_features(spx, rules)
+    frame = joined(index_features(spx, rules), *parts)
+    frame = frame.with_columns(is_final=~pl.col("date").is_in(list(open_days)))
+    return labelled(frame, rules)
+
+
+def labelled(frame: pl.DataFrame, rules: Rules, before: Memory | None = None) -> pl.DataFrame:
+    """The frame of `classify` from features as `joined` and `is_final`; the rows continue from `before`."""
+    before = before or Memory()
+    frame = score(frame.with_columns(vix_level=_levels(frame["vix"], rules, before.level)), rules)
+    levels = frame["vix_level"].to_list()
+    regime, streak = labels(frame["score"].to_list(), levels, rules, before.label, before.streak)
     frame = frame.with_columns(
         regime=pl.Series(regime, dtype=pl.String),
-        regime_without_bands=pl.Series(_without_bands(frame, rules), dtype=pl.String),
+        regime_without_bands=pl.Series(_without_bands(frame, rules, before), dtype=pl.String),
         streak=pl.Series(streak, dtype=pl.Int64),
         alignment=_alignment(rules),
     ).with_columns(bias=_bias(), evidence=evidence(rules))
@@ -117,7 +146,8 @@ def classify(
     return frame.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
-def _unfinished(frame: pl.DataFrame, data: pl.DataFrame, what: str) -> list[dt.date]:
+def unfinished(frame: pl.DataFrame, data: pl.DataFrame, what: str) -> list[dt.date]:
+    """The date that `is_final` says is not over; data are its `closes`."""
     if "is_final" not in frame.columns:
         return []
     open_days: list[dt.date] = data.filter(~frame["is_final"].fill_null(False))["date"].to_list()
@@ -141,11 +171,12 @@ def _with_live(data: pl.DataFrame, date: dt.date, value: float | None, what: str
     return pl.concat([data.filter(pl.col("date") < date), row])
 
 
-def _features(spx: pl.DataFrame, ndx: pl.DataFrame, vix: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    frame = _named(index_features(spx, rules), "spx")
-    for part in (volatility_features(spx, rules), _named(index_features(ndx, rules), "ndx"), fear_features(vix, rules)):
+def joined(spx: pl.DataFrame, ndx: pl.DataFrame, fear: pl.DataFrame, volatility: pl.DataFrame) -> pl.DataFrame:
+    """Features side by side, one row per date of SPX."""
+    frame = _named(spx, "spx")
+    for part in (volatility, _named(ndx, "ndx"), fear):
         frame = frame.join(part, on="date", how="left", maintain_order="left")
-    return frame.with_columns(vix_level=_levels(frame["vix"], rules))
+    return frame
 
 
 def _named(frame: pl.DataFrame, what: str) -> pl.DataFrame:
@@ -154,17 +185,23 @@ def _named(frame: pl.DataFrame, what: str) -> pl.DataFrame:
     )
 
 
-def _levels(vix: pl.Series, rules: Rules) -> pl.Series:
+def _levels(vix: pl.Series, rules: Rules, last: str | None) -> pl.Series:
     floors = [(name, floor) for name, floor, _ in rules.vix_levels]
-    return pl.Series("vix_level", ladder(vix.to_list(), floors, rules.vix_margin), dtype=pl.String)
+    return pl.Series("vix_level", ladder(vix.to_list(), floors, rules.vix_margin, last), dtype=pl.String)
 
 
-def _without_bands(frame: pl.DataFrame, rules: Rules) -> list[str | None]:
+def bare_trends(frame: pl.DataFrame, last: tuple[str | None, str | None] = (None, None)) -> list[pl.Series]:
+    """Trends of SPX and NDX by the sign of the distance alone."""
+    pairs = zip(("spx", "ndx"), last, strict=True)
+    return [
+        pl.Series(f"trend_{what}", held(frame[f"distance_{what}"].to_list(), 0.0, state), dtype=pl.String)
+        for what, state in pairs
+    ]
+
+
+def _without_bands(frame: pl.DataFrame, rules: Rules, before: Memory) -> list[str | None]:
     bare = rules.without_bands()
-    trends = {f"trend_{what}": held(frame[f"distance_{what}"].to_list(), bare.trend_band) for what in ("spx", "ndx")}
-    frame = frame.with_columns(
-        _levels(frame["vix"], bare), *(pl.Series(name, states, dtype=pl.String) for name, states in trends.items())
-    )
+    frame = frame.with_columns(_levels(frame["vix"], bare, None), *bare_trends(frame, before.bare))
     found, _ = labels(score(frame, bare)["score"].to_list(), frame["vix_level"].to_list(), bare)
     return found
 

@@ -13,7 +13,17 @@ from massive_lab.indicators import sma
 if TYPE_CHECKING:
     from massive_lab.regime.rules import Rules
 
-__all__ = ["closes", "fear_features", "held", "index_features", "ladder", "percentile", "volatility_features"]
+__all__ = [
+    "closes",
+    "fear_features",
+    "held",
+    "index_features",
+    "ladder",
+    "percentile",
+    "scaled",
+    "trends",
+    "volatility_features",
+]
 
 _SESSIONS_A_YEAR = 252
 
@@ -93,15 +103,24 @@ def index_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     made = data.with_columns(
         sma("close", period=rules.trend_sessions, by=None, name="mean"),
         sma("close", period=rules.fast_sessions, by=None, name="fast_mean"),
-    ).with_columns(
+        before=pl.col("close").shift(rules.momentum_sessions),
+    )
+    return trends(made, rules)
+
+
+def trends(made: pl.DataFrame, rules: Rules, last: tuple[str | None, str | None] = (None, None)) -> pl.DataFrame:
+    """What follows from `close mean fast_mean before`, the last being the close a momentum ago; `last` are the slow and
+    the fast trend that the rows continue from.
+    """
+    made = made.with_columns(
         distance=pl.col("close") / pl.col("mean") - 1,
         fast_distance=pl.col("close") / pl.col("fast_mean") - 1,
-        momentum=pl.col("close") / pl.col("close").shift(rules.momentum_sessions) - 1,
-    )
+        momentum=pl.col("close") / pl.col("before") - 1,
+    ).drop("before")
     slow, fast = pl.col("trend"), pl.col("fast_trend")
     return made.with_columns(
-        trend=pl.Series(held(made["distance"].to_list(), rules.trend_band), dtype=pl.String),
-        fast_trend=pl.Series(held(made["fast_distance"].to_list(), rules.trend_band), dtype=pl.String),
+        trend=pl.Series(held(made["distance"].to_list(), rules.trend_band, last[0]), dtype=pl.String),
+        fast_trend=pl.Series(held(made["fast_distance"].to_list(), rules.trend_band, last[1]), dtype=pl.String),
     ).with_columns(
         position=pl.when(slow.is_null() | fast.is_null())
         .then(None)
@@ -111,17 +130,16 @@ def index_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     )
 
 
-def held(distances: Sequence[float | None], band: float) -> list[str | None]:
+def held(distances: Sequence[float | None], band: float, state: str | None = None) -> list[str | None]:
     """Up or down with hysteresis: inside the band the last state is kept.
 
-    The first value has no last state: its sign decides.
+    The first value has no last state, unless one is given: its sign decides.
 
     Examples
     --------
     >>> held([None, 0.002, -0.005, -0.02, 0.005, 0.011], 0.01)
     [None, 'up', 'up', 'down', 'down', 'up']
     """
-    state: str | None = None
     out: list[str | None] = []
     for distance in distances:
         if distance is None:
@@ -135,7 +153,9 @@ def held(distances: Sequence[float | None], band: float) -> list[str | None]:
     return out
 
 
-def ladder(values: Sequence[float | None], floors: Sequence[tuple[str, float]], margin: float) -> list[str | None]:
+def ladder(
+    values: Sequence[float | None], floors: Sequence[tuple[str, float]], margin: float, last: str | None = None
+) -> list[str | None]:
     """The step a value stands on, with hysteresis: a step is left downwards only `margin` below its floor.
 
     Parameters
@@ -145,13 +165,15 @@ def ladder(values: Sequence[float | None], floors: Sequence[tuple[str, float]], 
     floors : sequence of (name, floor)
         Ascending; the first floor is the least value there can be.
     margin : float
+    last : str, optional
+        The step that the values continue from.
 
     Examples
     --------
     >>> ladder([12.0, 15.5, 14.5, 13.9, None, 31.0], [("calm", 0), ("normal", 15), ("stressed", 30)], 1.0)
     ['calm', 'normal', 'normal', 'calm', None, 'stressed']
     """
-    at = -1
+    at = -1 if last is None else [name for name, _ in floors].index(last)
     out: list[str | None] = []
     for value in values:
         if value is None:
@@ -178,8 +200,13 @@ def volatility_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """
     return data.select(
         "date",
-        realised_vol=pl.col("close").log().diff().rolling_std(rules.vol_sessions) * _SESSIONS_A_YEAR**0.5,
+        realised_vol=scaled(pl.col("close").log().diff(), rules),
     ).with_columns(realised_vol_percentile=percentile("realised_vol", rules.vol_history))
+
+
+def scaled(returns: pl.Expr, rules: Rules) -> pl.Expr:
+    """Annualised volatility of log returns."""
+    return returns.rolling_std(rules.vol_sessions) * _SESSIONS_A_YEAR**0.5
 
 
 def fear_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:

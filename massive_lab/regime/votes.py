@@ -36,9 +36,15 @@ def _sign(condition: pl.Expr) -> pl.Expr:
 
 
 def labels(
-    scores: Sequence[int | None], levels: Sequence[str | None], rules: Rules
+    scores: Sequence[int | None],
+    levels: Sequence[str | None],
+    rules: Rules,
+    last: str | None = None,
+    run: int = 0,
 ) -> tuple[list[str | None], list[int]]:
     """Labels of the scores, each depending on the one before, and the sessions in a row at the highest VIX level.
+
+    `last` and `run` are the label and the sessions that the scores continue from.
 
     Examples
     --------
@@ -49,7 +55,7 @@ def labels(
     top = rules.vix_levels[-1][0]
     out: list[str | None] = []
     runs: list[int] = []
-    last, run = None, 0
+    last = "risk_off" if last == "stress" else last
     for total, level in zip(scores, levels, strict=True):
         run = run + 1 if level == top else 0
         runs.append(run)
