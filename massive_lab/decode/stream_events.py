@@ -64,9 +64,9 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
     ts_recv : int
         UTC nanoseconds of the local receipt.
     source : str
-        ``stream`` or ``poll``.
+        ``stream``, ``poll`` or ``backfill``.
     sub_ns : int
-        Nanoseconds below the millisecond of `ms`, which only polled events know.
+        Nanoseconds below the millisecond of `ms`, which only events from REST know.
     """
 
     symbol: Text = field(name="sym")
@@ -92,6 +92,11 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
         return self.ms * _MS + self.sub_ns
 
     ts_event = ts_sip
+
+    @property
+    def staleness_ns(self) -> int:
+        """How late it came, ns: `ts_recv` less `ts_event`. Meaningful once received."""
+        return self.ts_recv - self.ts_event
 
     @property
     def ts_participant(self) -> int | None:
@@ -135,6 +140,11 @@ class Quote(Struct, tag_field="ev", tag="Q", gc=False):
         return self.ms * _MS + self.sub_ns
 
     ts_event = ts_sip
+
+    @property
+    def staleness_ns(self) -> int:
+        """How late it came, ns: `ts_recv` less `ts_event`. Meaningful once received."""
+        return self.ts_recv - self.ts_event
 
     @property
     def ts_participant(self) -> int | None:
@@ -190,6 +200,11 @@ class Bar(Struct, gc=False):
         return (self.end_ms if self.end_ms > self.ms else self.ms + self.span_ms) * _MS
 
     @property
+    def staleness_ns(self) -> int:
+        """How late it came, ns: `ts_recv` less `ts_close`, for a bar is sent when it ends. Meaningful once received."""
+        return self.ts_recv - self.ts_close
+
+    @property
     def volume(self) -> float | None:
         """Shares or contracts of the interval; None for indices."""
         return decimal_or(self.decimal, self.whole)
@@ -227,6 +242,11 @@ class IndexValue(Struct, tag_field="ev", tag="V", gc=False):
     def ts_event(self) -> int:
         """Time of the value, UTC ns."""
         return self.ms * _MS + self.sub_ns
+
+    @property
+    def staleness_ns(self) -> int:
+        """How late it came, ns: `ts_recv` less `ts_event`. Meaningful once received."""
+        return self.ts_recv - self.ts_event
 
 
 class Notice(Struct, gc=False):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from massive_lab.decode.stream import Bar, IndexValue, Quote, Trade
+from massive_lab.decode.stream import Bar, Event, IndexValue, Quote, Trade
 from massive_lab.decode.stream_events import decimal_or, to_ns
 from massive_lab.frames.build import to_schema
 from massive_lab.live.topics import Kind
 
-__all__ = ["TABLES", "to_frame"]
+__all__ = ["TABLES", "newest_frame", "to_frame"]
 
 TABLES: dict[Kind, str] = {
     "trades": "live_trades",
@@ -158,3 +158,36 @@ def to_frame(kind: Kind, events: Sequence[Any]) -> pl.DataFrame:
         column = columns[name] if name in columns else pl.Series([None], dtype=dtype).new_from_index(0, n)
         series.append((column if column.dtype == dtype else column.cast(dtype)).alias(name))
     return pl.DataFrame(series)
+
+
+_NEWEST = pl.Schema(
+    {
+        "channel": pl.String(), "symbol": pl.String(), "price": pl.Float64(), "ts_event": pl.Datetime("ns", "UTC"),
+        "source": pl.String(), "ts_recv": pl.Datetime("ns", "UTC"), "staleness_s": pl.Float64(), "age_s": pl.Float64(),
+    }
+)  # fmt: skip
+
+
+def newest_frame(newest: Mapping[str, Sequence[Event]], now_ns: int) -> pl.DataFrame:
+    """Events by channel as one table of prices and ages; columns as `massive_lab.live.session.Live.last`.
+
+    Examples
+    --------
+    >>> newest_frame({"V": [IndexValue("I:VIX", 1_000, 17.5, ts_recv=1_500_000_000)]}, now_ns=3_000_000_000).row(0)[-2:]
+    (0.5, 2.0)
+    """
+    rows = []
+    for channel, events in newest.items():
+        for event in events:
+            since = event.ts_recv - event.staleness_ns
+            ages = event.staleness_ns / 1e9, (now_ns - since) / 1e9
+            rows.append((channel, event.symbol, _price(event), since, event.source, event.ts_recv, *ages))
+    return pl.DataFrame(rows, schema=_NEWEST, orient="row")
+
+
+def _price(event: Event) -> float | None:
+    if isinstance(event, Trade):
+        return event.price
+    if isinstance(event, Quote):
+        return event.mid_price
+    return event.value if isinstance(event, IndexValue) else event.close

@@ -11,6 +11,7 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.errors import ClosedError, MassiveLabError, SubscriptionFailed, TransportError
+from massive_lab.live.callbacks import Callback
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
 from massive_lab.live.mailbox import Mailbox
@@ -47,7 +48,7 @@ class Core(Listener):
         self.topics = tuple(topics)
         self.policy = policy
         self.tables = {
-            channel: RollingTable(kind_of(channel), max_rows=policy.table_rows)
+            channel: RollingTable(kind_of(channel), max_rows=policy.table_rows, keep_s=policy.table_s)
             for channel in dict.fromkeys(topic.channel for topic in topics)
         }
         self.leases: dict[Cluster, Lease] = {}
@@ -56,7 +57,7 @@ class Core(Listener):
         self.broken: Exception | None = None
         self._settings = settings
         self._telemetry = telemetry
-        self._clock = clock
+        self.clock = clock
         self._poller = poller
         self._filler = filler
         self._caller = caller
@@ -67,6 +68,7 @@ class Core(Listener):
         self.ended = threading.Event()
         self._readers: list[HubReader] = []
         self._mailboxes: dict[Mailbox, list[HubReader]] = {}
+        self.callbacks: set[Callback] = set()
 
     async def start(self) -> None:
         try:
@@ -85,7 +87,7 @@ class Core(Listener):
                 lease = await acquire(
                     self._settings,
                     cluster,
-                    clock=self._clock,
+                    clock=self.clock,
                     telemetry=self._telemetry,
                     poller=self._poller,
                     filler=self._filler,

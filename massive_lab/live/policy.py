@@ -22,7 +22,8 @@ class Policy:
     ack_s: float = 5.0
     """An answer to a subscribe or unsubscribe takes no longer."""
     unsubscribe_attempts: int = 3
-    """Unanswered unsubscribes before the topic counts as gone."""
+    """Unanswered unsubscribes before they are spaced out, up to `unsubscribe_cap_s`; they end only with an answer."""
+    unsubscribe_cap_s: float = 60.0
     batch_topics: int = 200
     """Topics in one control message."""
     connected_s: float = 5.0
@@ -48,10 +49,26 @@ class Policy:
     """Silence on a socket with confirmed topics, in regular hours, that makes a feed stale."""
     stale_drop_factor: float = 3.0
     """Silence of this many times `stale_s` counts as an outage."""
+    minute_bar_stale_s: float = 150.0
+    """As `stale_s`, where minute bars are all that is subscribed."""
+    silent_topic_s: float = 120.0
+    """A confirmed topic without one event for so long of regular hours is warned about."""
+    lease_s: float = 300.0
+    """After an eviction the cluster is left to its other owner this long before the next attempt."""
+    duplicate_s: float = 60.0
+    """Window in which calls by REST that repeat each other, or what is streamed, are duplicates."""
+    duplicate_polls: int = 3
+    """So many of them for a streamed symbol within the window are reported."""
     mailbox_events: int = 100_000
-    """Default bound of a reader."""
+    """Default bound of a reader, in events."""
+    mailbox_bytes: int | None = 64 * 2**20
+    """Default bound of a reader, in bytes as `massive_lab.live.mailbox.EVENT_BYTES` counts them; None: no bound."""
+    mailbox_age_s: float | None = 600.0
+    """Default bound of a reader: how long its oldest event may wait; None: no bound."""
     table_rows: int = 200_000
     """Default bound of each rolling table."""
+    table_s: float | None = 86_400.0
+    """Rows of a rolling table older than this before its newest leave; None: only `table_rows` bounds it."""
 
     def with_(self, **changes: object) -> Policy:
         """A copy with some fields changed."""

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar, cast
 
 import polars as pl
 
+from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError
+from massive_lab.live.callbacks import Callback, OnError
 from massive_lab.live.mailbox import Mailbox, Overflow
 from massive_lab.live.readers import Listener
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic
 from massive_lab.transports.runner import Runner
 
-__all__ = ["Reader", "ReaderHost"]
+__all__ = ["Bounds", "Reader", "ReaderHost"]
 
 E = TypeVar("E", bound=Event)
+_log = logging.getLogger("massive_lab.callbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far a reader may fall behind, and what happens then; see `massive_lab.live.mailbox`."""
+
+    limit: int
+    max_bytes: int | None = None
+    max_age_s: float | None = None
+    overflow: Overflow = "drop_oldest"
+    tell: Callable[[str], object] | None = None
 
 
 class ReaderHost(Protocol):
     """What a reader asks of the session it belongs to."""
 
+    callbacks: set[Callback]
+    is_closed: bool
+
     @property
     def runner(self) -> Runner: ...
+    @property
+    def clock(self) -> Clock: ...
     async def listen(self, mailbox: Mailbox, topics: tuple[Topic, ...], listener: Listener) -> None: ...
     async def unlisten(self, mailbox: Mailbox) -> None: ...
 
@@ -43,11 +64,13 @@ class _Ender(Listener):
 
 
 class Reader(Generic[E]):
-    """Events of one kind, of one symbol or of all of a session. Made by ``live.trades()`` and its sisters.
+    """Events of one kind, of one or some symbols or of all of a session. Made by ``live.trades()`` and its sisters.
 
     Iterating starts with the events that come after the first step, waits for the next one, and ends when the reader or its
-    session is closed. `frame` shows the rolling table, which runs from the opening of the session on, whether or not anybody
-    iterates.
+    session is closed; `on` calls a function with each instead. `frame` shows the rolling table, which runs from the opening
+    of the session on, whether or not anybody iterates.
+
+    A reader that does not keep up loses events by its own rule and warns (`EventsDropped`); nobody else notices.
 
     Attributes
     ----------
@@ -59,44 +82,102 @@ class Reader(Generic[E]):
         host: ReaderHost,
         table: RollingTable,
         topics: tuple[Topic, ...],
-        symbol: str | None,
+        symbols: Collection[str] | None,
+        bounds: Bounds,
         *,
-        limit: int,
-        overflow: Overflow,
         session: object = None,
     ) -> None:
-        if overflow == "conflate" and table.kind == "trades":
-            raise InvalidRequest("Trades are not conflated: each one counts.", hint="Use drop_oldest or error.")
-        self.name = f"{table.kind}({symbol or '*'})"
+        if bounds.overflow == "latest" and table.kind == "trades":
+            raise InvalidRequest("Trades are not conflated: each one counts.", hint="Use drop_oldest or close.")
+        self._symbols = None if symbols is None else tuple(dict.fromkeys(symbols))
+        shown = "*" if self._symbols is None else ", ".join(self._symbols[:3]) + (", ..." if len(self._symbols) > 3 else "")
+        self.name = f"{table.kind}({shown})"
         self._host = host
         self._session = session  # held: a session that nobody holds is closed
         self._table = table
         self._topics = topics
-        self._symbol = symbol
-        self._mailbox = Mailbox(self.name, limit=limit, overflow=overflow)
+        self._bounds = bounds
+        self._mailbox = Mailbox(
+            self.name, limit=bounds.limit, overflow=bounds.overflow, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s,
+            clock=host.clock, tell=bounds.tell,
+        )  # fmt: skip
         self._is_listening = False
         self._is_closed = False
 
+    # ---- what has come
+
     def frame(self) -> pl.DataFrame:
         """The rolling table as it stands, as `massive_lab.live.tables.RollingTable.frame` has it. Also after closing."""
-        return self._table.frame(self._symbol)
+        return self._table.frame(self._symbols)
+
+    def last_frame(self) -> pl.DataFrame:
+        """The newest row of each symbol, with how old it is.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of `frame`, then ``staleness_s`` (how late it came: receipt less the time it speaks of) and ``age_s``
+            (how long ago that time is now). A bar speaks of its close.
+        """
+        return self._table.last_frame(self._symbols, self._host.clock.now_ns())
 
     @property
     def last(self) -> E | None:
         """The newest event by event time, or None before the first."""
-        if self._symbol is not None:
-            return cast("E | None", self._table.last.get(self._symbol))
-        newest = max(dict(self._table.last).values(), key=lambda event: (event.ms, event.ts_recv), default=None)
-        return cast("E | None", newest)
+        known = dict(self._table.last)
+        chosen = known.values() if self._symbols is None else [known[s] for s in self._symbols if s in known]
+        return cast("E | None", max(chosen, key=lambda event: (event.ms, event.ts_recv), default=None))
+
+    @property
+    def staleness_s(self) -> float | None:
+        """How late the newest event came, in seconds: its receipt less the time it speaks of. None before the first."""
+        last = self.last
+        return None if last is None else last.staleness_ns / 1e9
+
+    # ---- one event after the other
 
     @property
     def n_dropped(self) -> int:
-        """Events this reader lost to its bound."""
+        """Events this reader lost to its bounds."""
         return self._mailbox.n_dropped
 
     @property
     def is_closed(self) -> bool:
         return self._is_closed or self._mailbox.is_closed
+
+    def on(self, function: Callable[[E], object], *, on_error: OnError | None = None) -> Callback:
+        """Call a function with each event from now on, in a thread of its own, until closed.
+
+        Each call of `on` reads for itself: with its own queue, bounded as this reader's.
+
+        Parameters
+        ----------
+        function : callable
+            Takes one event; may block. A coroutine function is awaited.
+        on_error : callable, optional
+            Gets each exception of the function, which then goes on with the next event. Left out, the first one ends the
+            callback, is logged, and is raised by its ``close()``.
+
+        Returns
+        -------
+        Callback
+            Keep it to ``close()`` it; the session keeps it running otherwise, and ends it when it is closed.
+
+        Raises
+        ------
+        ClosedError
+            When the reader or its session is closed.
+        """
+        if self.is_closed or self._host.is_closed:
+            raise ClosedError(f"The reader {self.name} is closed.")
+        bounds = replace(self._bounds, tell=_log.warning)
+        own: Reader[E] = Reader(self._host, self._table, self._topics, self._symbols, bounds, session=self._session)
+        own._begin()
+        callback = Callback(own, function, on_error)
+        callbacks = self._host.callbacks
+        callbacks.difference_update([ended for ended in list(callbacks) if not ended.is_running])
+        callbacks.add(callback)
+        return callback
 
     def get(self, timeout: float | None = None) -> E:
         """The next event.
@@ -155,6 +236,12 @@ class Reader(Generic[E]):
 
     async def _listen(self) -> None:
         await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics))
+
+    # ---- life
+
+    def discard(self) -> None:
+        """Take no more, and forget what waits; `close` is still due. Never blocks."""
+        self._mailbox.discard()
 
     def close(self) -> None:
         """Stop; whoever waits for the next event sees the end. Idempotent."""

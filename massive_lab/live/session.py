@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import weakref
 from collections.abc import Iterable, Sequence
@@ -14,18 +15,22 @@ from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, Trade
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, Timeout
+from massive_lab.live.callbacks import Callback, join_all
+from massive_lab.live.columns import newest_frame
 from massive_lab.live.core import Core
 from massive_lab.live.gaps import Filler
 from massive_lab.live.mailbox import Overflow
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
-from massive_lab.live.reader import Reader
+from massive_lab.live.reader import Bounds, Reader
 from massive_lab.live.topics import topics_for
 from massive_lab.schema.symbols import Symbol
 from massive_lab.telemetry import Telemetry
 from massive_lab.transports.runner import Runner
+from massive_lab.typing import Symbols
 
 __all__ = ["Live"]
+
 
 class Live:
     """Live events of some symbols. Returns at once; connecting, subscribing and reconnecting happen behind it.
@@ -79,57 +84,117 @@ class Live:
 
     # ---- readers
 
-    def trades(self, symbol: str | None = None, *, limit: int | None = None, overflow: Overflow = "drop_oldest") -> Reader[Trade]:
-        """Trades of one symbol, or of all. See `Reader`.
+    def trades(
+        self,
+        symbol: Symbols | None = None,
+        *,
+        limit: int | None = None,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        overflow: Overflow = "drop_oldest",
+    ) -> Reader[Trade]:
+        """Trades of one symbol, of some, or of all. See `Reader`.
 
         Parameters
         ----------
-        symbol : str, optional
+        symbol : str or sequence of str, optional
         limit : int, optional
             Events the reader may fall behind while it iterates; default 100,000.
-        overflow : {"drop_oldest", "error", "conflate"}
-            See `massive_lab.live.mailbox`.
+        max_bytes : int, optional
+            The same in bytes, by `massive_lab.live.mailbox.EVENT_BYTES`; default 64 MiB.
+        max_age_s : float, optional
+            Seconds an event may wait for the reader; default 600.
+        overflow : {"drop_oldest", "close", "latest"}
+            What happens when one of the three is passed; see `massive_lab.live.mailbox`. Trades are never conflated.
 
         Raises
         ------
         InvalidRequest
             When the session has no such topic.
         """
-        return cast("Reader[Trade]", self._reader(("T",), symbol, limit, overflow))
+        return cast("Reader[Trade]", self._reader(("T",), symbol, limit, max_bytes, max_age_s, overflow))
 
-    def quotes(self, symbol: str | None = None, *, limit: int | None = None, overflow: Overflow = "drop_oldest") -> Reader[Quote]:
-        """Best bids and offers of one symbol, or of all. As `trades`."""
-        return cast("Reader[Quote]", self._reader(("Q",), symbol, limit, overflow))
+    def quotes(
+        self,
+        symbol: Symbols | None = None,
+        *,
+        limit: int | None = None,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        overflow: Overflow = "drop_oldest",
+    ) -> Reader[Quote]:
+        """Best bids and offers. As `trades`."""
+        return cast("Reader[Quote]", self._reader(("Q",), symbol, limit, max_bytes, max_age_s, overflow))
 
     def values(
-        self, symbol: str | None = None, *, limit: int | None = None, overflow: Overflow = "drop_oldest"
+        self,
+        symbol: Symbols | None = None,
+        *,
+        limit: int | None = None,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        overflow: Overflow = "drop_oldest",
     ) -> Reader[IndexValue]:
-        """Index values of one symbol, or of all. As `trades`."""
-        return cast("Reader[IndexValue]", self._reader(("V",), symbol, limit, overflow))
+        """Index values. As `trades`."""
+        return cast("Reader[IndexValue]", self._reader(("V",), symbol, limit, max_bytes, max_age_s, overflow))
 
     def bars(
         self,
-        symbol: str | None = None,
+        symbol: Symbols | None = None,
         *,
         channel: str | None = None,
         limit: int | None = None,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
         overflow: Overflow = "drop_oldest",
     ) -> Reader[SecondBar | MinuteBar]:
-        """Bars of one symbol, or of all: of a minute (``channel="AM"``, default where subscribed) or of a second (``"A"``)."""
+        """Bars of a minute (``channel="AM"``, default where subscribed) or of a second (``"A"``). As `trades`."""
         channels = (channel,) if channel else ("AM", "A")
-        return cast("Reader[SecondBar | MinuteBar]", self._reader(channels, symbol, limit, overflow))
+        return cast(
+            "Reader[SecondBar | MinuteBar]", self._reader(channels, symbol, limit, max_bytes, max_age_s, overflow)
+        )
 
-    def _reader(self, channels: Sequence[str], symbol: str | None, limit: int | None, overflow: Overflow) -> Reader[Any]:
-        core = self._core
+    def _reader(
+        self,
+        channels: Sequence[str],
+        symbol: Symbols | None,
+        limit: int | None,
+        max_bytes: int | None,
+        max_age_s: float | None,
+        overflow: Overflow,
+    ) -> Reader[Any]:
+        core, policy = self._core, self._core.policy
+        symbols = (symbol,) if isinstance(symbol, str) else None if symbol is None else tuple(symbol)
+        bounds = Bounds(
+            policy.mailbox_events if limit is None else limit,
+            policy.mailbox_bytes if max_bytes is None else max_bytes,
+            policy.mailbox_age_s if max_age_s is None else max_age_s,
+            overflow,
+        )
+        missing = list(symbols or ())
         for channel in channels:
-            topics = tuple(t for t in core.topics if t.channel == channel and symbol in (None, t.symbol))
-            if topics:
-                bound = core.policy.mailbox_events if limit is None else limit
-                return Reader(core, core.tables[channel], topics, symbol, limit=bound, overflow=overflow, session=self)
-        asked = "/".join(channels) + (f".{symbol}" if symbol else "")
+            topics = tuple(t for t in core.topics if t.channel == channel and (symbols is None or t.symbol in symbols))
+            held = {topic.symbol for topic in topics}
+            missing = [text for text in symbols or () if text not in held]
+            if topics and not missing:
+                return Reader(core, core.tables[channel], topics, symbols, bounds, session=self)
+        asked = "/".join(channels) + (f".{missing[0]}" if missing else "")
         raise InvalidRequest(
             f"This session has no topic {asked}.", hint=f"It has {', '.join(topic.wire for topic in core.topics[:10])}."
         )
+
+    def last(self) -> pl.DataFrame:
+        """The newest event of each topic that has had one, and how old it is.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``channel symbol price ts_event source ts_recv staleness_s age_s``. ``price`` is that of a trade, the middle of a
+            quote, the close of a bar, or an index value; ``ts_event`` the time it speaks of (a bar's close), UTC;
+            ``staleness_s`` how late it came, and ``age_s`` how long ago ``ts_event`` is now.
+        """
+        newest = {channel: list(dict(table.last).values()) for channel, table in self._core.tables.items()}
+        return newest_frame(newest, self._core.clock.now_ns())
 
     # ---- what is known
 
@@ -185,20 +250,35 @@ class Live:
     # ---- life
 
     def close(self) -> None:
-        """Close every reader and, with the last session that uses them, the sockets. Idempotent."""
+        """Close every reader and, with the last session that uses them, the sockets. Idempotent.
+
+        No callback is called any more, and those that run are waited for (10 s at most).
+        """
         self._finalizer.detach()
-        if self._core.is_closed and self._core.ended.is_set():
-            return
-        if self._runner.in_loop_thread:
-            self._runner.submit(self._core.aclose())
-        else:
-            self._runner.call(self._core.aclose())
+        callbacks = self._stop_callbacks()
+        if not (self._core.is_closed and self._core.ended.is_set()):
+            if self._runner.in_loop_thread:
+                self._runner.submit(self._core.aclose())
+            else:
+                self._runner.call(self._core.aclose())
+        if not self._runner.in_loop_thread:
+            join_all(callbacks)
 
     async def aclose(self) -> None:
         """As `close`, from any event loop."""
         self._finalizer.detach()
+        callbacks = self._stop_callbacks()
         if not self._core.ended.is_set():
             await self._runner.acall(self._core.aclose())
+        if callbacks:
+            await asyncio.to_thread(join_all, callbacks)
+
+    def _stop_callbacks(self) -> list[Callback]:
+        callbacks = [callback for callback in list(self._core.callbacks) if callback.is_running]
+        for callback in callbacks:
+            callback.stop()
+        # One that closes its own session goes on when this returns.
+        return [callback for callback in callbacks if not callback.is_here]
 
     @property
     def is_closed(self) -> bool:

@@ -2,12 +2,16 @@
 
 New events wait as objects; every few thousand they become typed columns. Reading converts what waits and joins the
 pieces, so the cost of an event is paid once, and a read of 100,000 rows takes a few milliseconds.
+
+What REST brings after a gap is older than what is there. A table that has had such a late row sorts itself when it is
+next read, and only then; one that never had any costs nothing for it.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -19,9 +23,17 @@ from massive_lab.live.topics import Kind
 
 __all__ = ["RollingTable"]
 
-# Small enough that the objects of a piece are still in the processor's cache when they become columns.
-_PIECE = 1_024
+# Large enough that the fixed cost of a frame does not count, small enough that its objects are still in the cache.
+_PIECE = 4_096
 _MANY_PIECES = 256
+_TIMES: dict[Kind, str] = {"trades": "ts_sip", "quotes": "ts_sip", "values": "ts_event", "bars": "ts_event"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    frame: pl.DataFrame
+    oldest_ns: int
+    newest_ns: int
 
 
 class RollingTable:
@@ -32,13 +44,15 @@ class RollingTable:
     kind : {"trades", "quotes", "bars", "values"}
     max_rows : int
         Rows kept; older ones leave first.
+    keep_s : float, optional
+        Rows of which the event time lies more than this before the newest one of the table leave too.
 
     Attributes
     ----------
     inbox : list
         Written by the loop thread alone, emptied by `flush`.
     last : dict of str to Event
-        Newest event of each symbol by event time.
+        Newest event of each symbol by event time; of two at one millisecond the later, but the stream's before a poll's.
     n_seen : int
         Rows ever taken, those that have left included.
 
@@ -52,16 +66,23 @@ class RollingTable:
     ([2.0, 3.0], 3.0, 3)
     """
 
-    def __init__(self, kind: Kind, *, max_rows: int = 200_000) -> None:
+    def __init__(self, kind: Kind, *, max_rows: int = 200_000, keep_s: float | None = None) -> None:
         if max_rows < 1:
             raise InvalidRequest(f"A table of {max_rows} rows holds nothing.", hint="Give 1 or more.")
+        if keep_s is not None and not keep_s > 0:
+            raise InvalidRequest(f"keep_s is {keep_s}.", hint="Give a number of seconds above 0, or None.")
         self.kind: Kind = kind
         self.inbox: list[Event] = []
         self.last: dict[str, Event] = {}
         self.n_seen = 0
+        self._time = _TIMES[kind]
         self._max_rows = max_rows
+        self._keep_ns = None if keep_s is None else round(keep_s * 1e9)
         self._waiting: list[Event] = []
-        self._pieces: list[pl.DataFrame] = [to_schema(TABLES[kind]).to_frame()]
+        self._late_waits = False
+        self._empty = to_schema(TABLES[kind]).to_frame()
+        self._pieces: list[_Piece] = []
+        self._is_settled = True
         self._n_rows = 0
         self._swap = threading.Lock()
         self._reading = threading.Lock()
@@ -72,12 +93,18 @@ class RollingTable:
         if not batch:
             return 0
         last = self.last
+        late = False
         for event in batch:
             before = last.get(event.symbol)
-            if before is None or event.ms >= before.ms:
+            if before is None or event.ms > before.ms:
+                last[event.symbol] = event
+            elif event.ms < before.ms:
+                late = True
+            elif event.source == "stream" or before.source != "stream":
                 last[event.symbol] = event
         with self._swap:
             self._waiting.extend(batch)
+            self._late_waits |= late
             n_waiting = len(self._waiting)
         self.n_seen += len(batch)
         batch.clear()
@@ -89,62 +116,123 @@ class RollingTable:
                 self._reading.release()
         return 0
 
-    def frame(self, symbol: str | None = None) -> pl.DataFrame:
+    def frame(self, symbols: str | Collection[str] | None = None) -> pl.DataFrame:
         """The rows as they stand.
 
         Parameters
         ----------
-        symbol : str, optional
-            Only this one.
+        symbols : str or collection of str, optional
+            Only of these.
 
         Returns
         -------
         polars.DataFrame
-            The ``live_trades``, ``live_quotes``, ``live_values`` or ``live_bars`` table. Ticks in order of arrival; bars
-            by symbol and start, each once: a bar sent again replaces the one before.
+            The ``live_trades``, ``live_quotes``, ``live_values`` or ``live_bars`` table. Ticks in order of arrival, or,
+            once a late row has come, those there were then in the order of the exchange: by millisecond, sequence and time.
+            Bars by symbol and start, each once: a bar sent again replaces the one before, and none from REST replaces one
+            of the stream.
         """
         with self._reading:
             self._convert()
-            whole = pl.concat(self._pieces) if len(self._pieces) > 1 else self._pieces[0]
-            if len(self._pieces) > 1 and self.kind == "bars":
-                whole = self._trimmed_bars(whole)
-                self._keep(whole)
+            if not self._is_settled:
+                self._settle()
+            self._trim()
+            if self._cutoff_ns() > min((piece.oldest_ns for piece in self._pieces), default=0):
+                self._keep(self._young(self._joined()))
             elif len(self._pieces) > _MANY_PIECES:
-                self._keep(whole)
-        return whole if symbol is None else whole.filter(pl.col("symbol") == symbol)
+                self._keep(self._joined())
+            whole = self._joined()
+        if symbols is None:
+            return whole
+        return whole.filter(pl.col("symbol").is_in([symbols] if isinstance(symbols, str) else list(symbols)))
 
-    def last_frame(self) -> pl.DataFrame:
-        """One row per symbol: its newest event."""
-        return to_frame(self.kind, list(dict(self.last).values()))
+    def last_frame(self, symbols: Collection[str] | None = None, now_ns: int | None = None) -> pl.DataFrame:
+        """One row per symbol: its newest event.
+
+        Parameters
+        ----------
+        symbols : collection of str, optional
+        now_ns : int, optional
+            UTC ns; given, the columns ``staleness_s`` and ``age_s`` are added.
+        """
+        newest = [event for symbol, event in dict(self.last).items() if symbols is None or symbol in symbols]
+        frame = to_frame(self.kind, newest)
+        if now_ns is None:
+            return frame
+        since = pl.col("ts_close" if self.kind == "bars" else self._time).to_physical()
+        return frame.with_columns(
+            staleness_s=(pl.col("ts_recv").to_physical() - since) / 1e9, age_s=(pl.lit(now_ns, pl.Int64) - since) / 1e9
+        )
+
+    # ---- under the reading lock
 
     def _convert(self) -> None:
         with self._swap:
             waiting, self._waiting = self._waiting, []
+            if self._late_waits or (waiting and self.kind == "bars"):
+                self._is_settled = self._late_waits = False
         if not waiting:
             return
-        # Bars replace each other, so how many rows these make is known only after that.
-        fresh: Any = waiting if self.kind == "bars" else waiting[-self._max_rows :]
-        self._pieces.append(to_frame(self.kind, fresh))
-        self._n_rows += self._pieces[-1].height
-        if self.kind == "bars":
-            # Doubling before the repeats are dropped keeps the cost of a bar constant.
-            if self._n_rows > 2 * self._max_rows:
-                self._keep(self._trimmed_bars(pl.concat(self._pieces)))
-            return
+        self._append(to_frame(self.kind, waiting))
+        # Late rows stand at the wrong end, and bars replace each other, so which rows leave is known only once the table is
+        # settled; doubling before that keeps the cost of a row constant.
+        if self._is_settled:
+            self._trim()
+        elif self._n_rows > 2 * self._max_rows:
+            self._settle()
+            self._trim()
+
+    def _append(self, frame: pl.DataFrame) -> None:
+        times = frame[self._time].to_physical()
+        self._pieces.append(_Piece(frame, times.min(), times.max()))  # type: ignore[arg-type]
+        self._n_rows += frame.height
+
+    def _trim(self) -> None:
+        cutoff = self._cutoff_ns()
+        while self._pieces and self._pieces[0].newest_ns < cutoff:
+            self._n_rows -= self._pieces.pop(0).frame.height
         while (surplus := self._n_rows - self._max_rows) > 0:
             oldest = self._pieces[0]
-            n_out = min(surplus, oldest.height)
+            n_out = min(surplus, oldest.frame.height)
             self._n_rows -= n_out
-            if n_out == oldest.height:
+            if n_out == oldest.frame.height:
                 del self._pieces[0]
             else:
-                self._pieces[0] = oldest.slice(n_out)
+                self._pieces[0] = _Piece(oldest.frame.slice(n_out), oldest.oldest_ns, oldest.newest_ns)
+
+    def _cutoff_ns(self) -> int:
+        """Rows before this are too old; 0 without a bound."""
+        if self._keep_ns is None or not self._pieces:
+            return 0
+        return max(piece.newest_ns for piece in self._pieces) - self._keep_ns
+
+    def _young(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.filter(pl.col(self._time).to_physical() >= self._cutoff_ns())
+
+    def _joined(self) -> pl.DataFrame:
+        frames = [piece.frame for piece in self._pieces]
+        return pl.concat(frames) if len(frames) > 1 else frames[0] if frames else self._empty
 
     def _keep(self, whole: pl.DataFrame) -> None:
-        self._pieces = [whole.rechunk()]
-        self._n_rows = whole.height
+        self._pieces, self._n_rows = [], 0
+        if whole.height:
+            self._append(whole.rechunk())
 
-    def _trimmed_bars(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _settle(self) -> None:
+        """Bring the rows into their order, oldest first for ticks; the oldest bars too many leave."""
+        whole = self._joined()
+        self._is_settled = True
+        if self.kind == "bars":
+            self._keep(self._settled_bars(whole))
+            return
+        time = pl.col(self._time).to_physical()
+        keys = [time] if self.kind == "values" else [time // 1_000_000, pl.col("sequence"), time]
+        self._keep(whole.sort(keys, nulls_last=True, maintain_order=True))
+
+    def _settled_bars(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if frame["source"].n_unique() > 1:
+            # The last of each is kept, so the stream's go last.
+            frame = frame.sort(pl.col("source") == "stream", maintain_order=True)
         newest = frame.unique(["symbol", "ts_event"], keep="last", maintain_order=True)
         surplus = newest.height - self._max_rows
         if surplus > 0:

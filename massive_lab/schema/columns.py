@@ -64,7 +64,7 @@ _PLAN = "the plan lacks it or the vendor did not send it"
 
 _SYMBOL = _C("symbol", "str", "", "symbol as the vendor writes it")
 _TS_RECV = _C("ts_recv", "ts", "ns UTC", "when the event was read from the socket or the poll answered")
-_SOURCE = _C("source", "str", "", "stream, poll or rest")
+_SOURCE = _C("source", "str", "", "stream, poll or backfill")
 
 
 def _ohlc(prefix: str, what: str, null: str = "") -> tuple[Column, ...]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, Trade
-from massive_lab.errors import ClosedError, InvalidRequest, SlowReader, Timeout
+from massive_lab.errors import ClosedError, EventsDropped, InvalidRequest, SlowReader, Timeout
 from massive_lab.frames.build import to_schema
 from massive_lab.live.columns import TABLES, to_frame
 from massive_lab.live.mailbox import Mailbox
@@ -34,21 +34,22 @@ def fill(box, events):
 def test_drop_oldest_keeps_the_newest_and_counts():
     box = Mailbox("b", limit=3)
     assert [fill(box, trades(1, 2)), fill(box, trades(3, 4, 5))] == [0, 2]
-    assert [box.get(0).ms for _ in range(3)] == [3, 4, 5]
+    with pytest.warns(EventsDropped, match="2 events"):
+        assert [box.get(0).ms for _ in range(3)] == [3, 4, 5]
     assert box.n_dropped == 2
 
 
-def test_conflate_keeps_one_a_symbol_in_order_of_change():
-    box = Mailbox("b", limit=2, overflow="conflate")
+def test_latest_keeps_one_a_symbol_in_order_of_change():
+    box = Mailbox("b", limit=2, overflow="latest")
     quotes = [Quote("A", 1), Quote("B", 2), Quote("A", 3)]
     assert fill(box, quotes) == 0
     assert [(e.symbol, e.ms) for e in (box.get(0), box.get(0))] == [("B", 2), ("A", 3)]
-    assert (box.n_conflated, box.n_dropped, len(box)) == (1, 0, 0)
+    assert (box.n_superseded, box.n_dropped, len(box)) == (1, 0, 0)
     assert fill(box, [Quote("A", 1), Quote("B", 2), Quote("C", 3)]) == 1
 
 
-def test_error_gives_what_is_queued_then_says_what_was_lost_once():
-    box = Mailbox("b", limit=2, overflow="error")
+def test_close_gives_what_is_queued_then_says_what_was_lost_once():
+    box = Mailbox("b", limit=2, overflow="close")
     assert fill(box, trades(1, 2, 3)) == 1
     assert fill(box, trades(4)) == 0, "a closed box takes nothing"
     assert [box.get(0).ms, box.get(0).ms] == [1, 2]

@@ -159,10 +159,10 @@ async def _first(reader, n, upstream):
         yield step.result()
 
 
-def test_a_slow_reader_with_the_rule_error_is_told_and_harms_nobody(open_live, served):
+def test_a_slow_reader_with_the_rule_close_is_told_and_harms_nobody(open_live, served):
     upstream, *_ = served
     live = open_live("AAPL").wait_live(WAIT_S)
-    slow, fast = live.trades(limit=2, overflow="error"), live.trades()
+    slow, fast = live.trades(limit=2, overflow="close"), live.trades()
     for reader in (slow, fast):
         reader.__iter__()
     push(upstream, *(trade(ms=i) for i in range(5)))
@@ -212,7 +212,7 @@ def test_asking_for_what_the_session_does_not_have(open_live):
     with pytest.raises(InvalidRequest, match=r"T\.MSFT"):
         live.trades("MSFT")
     with pytest.raises(InvalidRequest, match="not conflated"):
-        live.trades(overflow="conflate")
+        live.trades(overflow="latest")
     with pytest.raises(InvalidRequest, match="'X'"):
         open_live("AAPL", channels=["X"])
     with pytest.raises(InvalidRequest, match="None of the channels V"):
