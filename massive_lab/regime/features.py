@@ -206,7 +206,8 @@ def volatility_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
 
 def scaled(returns: pl.Expr, rules: Rules) -> pl.Expr:
     """Annualised volatility of log returns."""
-    return returns.rolling_std(rules.vol_sessions) * _SESSIONS_A_YEAR**0.5
+    scale: float = _SESSIONS_A_YEAR**0.5
+    return returns.rolling_std(rules.vol_sessions) * scale
 
 
 def fear_features(data: pl.DataFrame, rules: Rules) -> pl.DataFrame:
