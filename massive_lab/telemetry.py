@@ -13,11 +13,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = [
+    "CALLER",
     "CacheHit",
+    "DuplicateWork",
     "Event",
     "EventDropped",
     "EventQuarantined",
@@ -26,8 +29,11 @@ __all__ = [
     "FeedStateChanged",
     "FrameReceived",
     "GapDetected",
+    "GapFilled",
     "Hook",
     "LoadDone",
+    "PollPaced",
+    "PollPlanned",
     "PollTick",
     "ReaderClosed",
     "ReaderOpened",
@@ -41,10 +47,14 @@ __all__ = [
     "TopicClosed",
     "TopicConfirmed",
     "TopicOpened",
+    "TopicSilent",
     "WireSent",
 ]
 
 _log = logging.getLogger("massive_lab.telemetry")
+
+CALLER: ContextVar[str | None] = ContextVar("massive_lab caller", default=None)
+"""Whose code the running call is for; set where the user's thread enters the library, and carried along by the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,10 @@ class LoadDone(Event):
     elapsed_s: float
     outcome: str
     """``ok``, ``error`` or ``cancelled``."""
+    caller: str | None = None
+    """``file:line`` or cell of the user's code that asked, where it can be told."""
+    requests: tuple[str, ...] = ()
+    """What was asked for, first pages only: short digests of path and query, the same for the same request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +239,22 @@ class GapDetected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class GapFilled(Event):
+    """What became of the gap of one topic, once nothing more is tried."""
+
+    cluster: str
+    topic: str
+    state: str
+    """``filled``, ``partial`` or ``unfilled``."""
+    n_events: int
+    """Delivered from the history of REST."""
+    n_duplicates: int
+    """Rows of the last answer that had been delivered already."""
+    reason: str
+    """Why it is not filled; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class FeedStateChanged(Event):
     cluster: str
     previous: str
@@ -238,6 +268,8 @@ class Reconnected(Event):
     outage_s: float
     attempt: int
     n_topics: int
+    cause: str = ""
+    """What ended the connection before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +296,52 @@ class PollTick(Event):
     n_symbols: int
     n_changed: int
     """Symbols whose answer differed from the last one; only these are handed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollPlanned(Event):
+    """The next poll of a cluster is due at `due_at_s` of the emitting clock; a later plan before that replaces this one."""
+
+    cluster: str
+    due_at_s: float
+    n_symbols: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollPaced(Event):
+    """How often each polled symbol's turn comes, when it is first known and when it changes.
+
+    Degraded while `interval_s` is longer than `wanted_s`: the plan's budget does not allow more.
+    """
+
+    cluster: str
+    n_symbols: int
+    calls_per_round: int
+    """Calls in which every symbol is asked for once."""
+    interval_s: float
+    wanted_s: float
+    """The interval of the class in an open market."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSilent(Event):
+    """A confirmed topic brought nothing for so long of regular hours; told once per topic."""
+
+    cluster: str
+    topic: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateWork(Event):
+    """The same thing was asked for twice; each finding is told once."""
+
+    kind: str
+    """``same_topic``, ``single_beside_wildcard``, ``poll_beside_stream`` or ``repeated_load``."""
+    what: str
+    callers: tuple[str, ...]
+    n: int
+    cluster: str = ""
 
 
 class Hook(Protocol):

@@ -105,8 +105,6 @@ class Core(Listener):
             self.failed(topic, error)
         else:
             self._readers.append(reader)
-            if hub.final_error is not None:
-                self.refused(hub.final_error)
 
     def confirmed(self, topic: Topic) -> None:
         self._settle(topic)
@@ -118,6 +116,11 @@ class Core(Listener):
     def refused(self, error: MassiveLabError) -> None:
         self._refusal = error
         self._settled.set()
+
+    def resumed(self) -> None:
+        self._refusal = None
+        if self._pending and not self.is_closed:
+            self._settled.clear()
 
     def _settle(self, topic: Topic) -> None:
         self._pending.discard(topic)

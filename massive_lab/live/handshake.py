@@ -60,7 +60,7 @@ def eviction(cluster: str) -> Evicted:
     """The error of ``max_connections``."""
     return Evicted(
         f"The {cluster} connection was closed by the server: the account's connection limit is reached.",
-        hint="Another program holds this cluster with the same account; stop it, or share one gateway. Not retried.",
+        hint="Another program holds this cluster with the same account; stop it, or share one gateway. Tried again once a lease.",
     )
 
 

@@ -19,18 +19,22 @@ from massive_lab.config import Secret
 from massive_lab.decode.stream import Status, StreamDecoder
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
 from massive_lab.live import refs
+from massive_lab.live.budget import Budget
 from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Connector, Feed, Recovery
+from massive_lab.live.feed import Connector, Feed
 from massive_lab.live.gaps import Filler, Gaps
+from massive_lab.live.machine import Recovery
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
-from massive_lab.live.readers import HubReader, Listener, denial, failure
+from massive_lab.live.readers import HubReader, Listener, denial
+from massive_lab.live.refusal import Refusal
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
 from massive_lab.live.taps import Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
-from massive_lab.live.views import topic_frame
+from massive_lab.live.views import status_row, topic_frame
+from massive_lab.live.watch import Outage, Watch
 from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
@@ -52,12 +56,16 @@ class Hub:
     policy : Policy
     poller : Poller, optional
         Without one there is no fallback.
+    budget : Budget, optional
+        What polling may spend; shared by the hubs of a client.
     jitter : callable, optional
         Numbers in ``[0, 1)`` for the back-off.
     market_open : callable, optional
         Awaited: whether silence at a UTC instant (ns) means something; default: the regular session of the US exchanges.
     connector : callable, optional
         Opens the socket; a replay brings its own.
+    is_synthetic : bool
+        Whether what comes is of a market of its own time, which is unknown until the first event.
 
     Attributes
     ----------
@@ -65,6 +73,10 @@ class Hub:
         Who wants what, and what the server holds.
     gaps : Gaps
         What was missed, and what became of it.
+    watch : Watch
+        Outages, silent topics, warnings.
+    refusal : Refusal
+        Why the server will not have us now, if so.
     taps : list of Tap
         Hear every byte in and out, in order.
     """
@@ -78,9 +90,11 @@ class Hub:
         clock: Clock,
         policy: Policy | None = None,
         poller: Poller | None = None,
+        budget: Budget | None = None,
         jitter: Callable[[], float] | None = None,
         market_open: Callable[[int], Awaitable[bool]] = in_regular_hours,
         connector: Connector = connect,
+        is_synthetic: bool = False,
     ) -> None:
         self.cluster: Cluster = cluster
         self.clock = clock
@@ -97,13 +111,14 @@ class Hub:
         self.ids = itertools.count(1)
         self.tasks = Tasks(f"massive_lab {cluster}", self._failed)
         self.steward = Steward(self, market_open)
+        self.watch = Watch(self, self.policy, is_synthetic=is_synthetic)
         self.gaps = Gaps(self)
         self.taps: list[Tap] = []
-        self.fallback = Fallback(self, self.policy, [poller] if poller else [])
+        self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
         self._is_closed = False
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
-        self.final_error: TransportError | None = None
+        self.refusal = Refusal(self)
         self.counts = {"frames": 0, "events": 0, "bytes": 0, "quarantined": 0, "reconnects": 0, "polls": 0, "sent": 0}
 
     # ---- who listens, who polls
@@ -154,10 +169,8 @@ class Hub:
         Raises
         ------
         SubscriptionFailed
-            When the connection cannot hold another topic of this sort, or the feed is over for good.
+            When the connection cannot hold another topic of this sort.
         """
-        if self.final_error is not None and not self.fallback.can_serve(topic):
-            raise failure(topic, self.final_error)
         reader = HubReader(f"{name}#{next(self.ids)}", topic, tuple(sinks), listener or Listener(), caller)
         outcomes = self.book.open(topic, reader.id)
         self._readers[reader.id] = reader
@@ -165,9 +178,11 @@ class Hub:
         self.routes.attach(topic, reader.sinks)
         self.emit(t.ReaderOpened(self.now(), self.cluster, topic.wire, reader.id, caller))
         already = self.book.state(topic) == "confirmed" and refs.Confirmed(topic) not in outcomes
+        self.watch.joined(reader)
         self.act(outcomes)
         if already:
             reader.listener.confirmed(topic)
+        self.refusal.tell(reader)
         self.tasks.start("steward", self.steward.run)
         if not self.feed.machine.is_over:
             self.tasks.start("feed", self.feed.run)
@@ -186,31 +201,36 @@ class Hub:
         reader.is_open = False
         self._readers.pop(reader.id, None)
         self.routes.detach(reader.topic, reader.sinks)
+        self.watch.left(reader)
         self.emit(t.ReaderClosed(self.now(), self.cluster, reader.topic.wire, reader.id, reader.n_dropped))
 
-    def act(self, outcomes: Iterable[refs.Outcome], cause: TransportError | None = None) -> None:
+    def act(self, outcomes: Iterable[refs.Outcome]) -> None:
         now = self.now()
         for outcome in outcomes:
             wire = outcome.topic.wire
+            if not isinstance(outcome, refs.Confirmed):
+                self.fallback.topics_changed()
             if isinstance(outcome, refs.Opened):
+                self.watch.opened(outcome.topic)
                 self.emit(t.TopicOpened(now, self.cluster, wire))
             elif isinstance(outcome, refs.Confirmed):
+                self.watch.confirmed(outcome.topic)
                 self.emit(t.TopicConfirmed(now, self.cluster, wire))
                 for reader_id in self.book.readers(outcome.topic):
                     self._readers[reader_id].listener.confirmed(outcome.topic)
             elif isinstance(outcome, refs.Closed):
                 self.routes.close(outcome.topic)
+                self.watch.closed(outcome.topic)
                 self.emit(t.TopicClosed(now, self.cluster, wire))
             else:
-                self._tell_denied(outcome, cause)
+                self._tell_denied(outcome)
 
-    def _tell_denied(self, denied: refs.Denied, cause: TransportError | None) -> None:
+    def _tell_denied(self, denied: refs.Denied) -> None:
         self.emit(t.SubscriptionDenied(self.now(), self.cluster, denied.topic.wire, denied.reason))
         for reader_id in denied.readers:
             reader = self._readers[reader_id]
             self._forget(reader)
-            error = failure(denied.topic, cause) if cause else denial(denied)
-            reader.listener.failed(denied.topic, error)
+            reader.listener.failed(denied.topic, denial(denied))
 
     # ---- what the feed hands up
 
@@ -274,11 +294,16 @@ class Hub:
         self.book.online()
         self.fallback.end()
         self.fallback.live_at = at = self.now()
+        self.refusal.end()
         for tap in self.taps:
             tap.online(self.cluster)
-        if recovery is not None and self.gaps.was_online:
-            self.counts["reconnects"] += 1
-            self.emit(t.Reconnected(at, self.cluster, recovery.outage_s, recovery.attempt, len(self.book.wanted)))
+        if recovery is not None:
+            cause = self.watch.outages.last_cause or ""
+            self.watch.online(recovery.attempt)
+            if self.gaps.was_online:
+                self.counts["reconnects"] += 1
+                n_topics = len(self.book.wanted)
+                self.emit(t.Reconnected(at, self.cluster, recovery.outage_s, recovery.attempt, n_topics, cause))
         self.gaps.online()
         self.steward.kick()
 
@@ -287,17 +312,18 @@ class Hub:
         for tap in self.taps:
             tap.offline(self.cluster, error)
         self.gaps.offline(error)
+        self.watch.offline(error.message)
         self.errors.append(error)
         self.book.offline()
         self.steward.kick()
 
+    def evicted(self, error: TransportError) -> None:
+        """Another connection holds the cluster: REST serves what it can until the lease is over."""
+        self.refusal.begin(error, for_good=False)
+
     def over(self, error: TransportError) -> None:
-        """The server will not have us. REST serves what it can; the readers of the rest are told."""
-        self.final_error = error
-        for reader in self._readers.values():
-            reader.listener.refused(error)
-        lost = [topic for topic in self.book.wanted if not self.fallback.can_serve(topic)]
-        self.act(self.book.fail_all(error.message, lost), error)
+        """The server will not have us. REST serves what it can; what is wanted stays wanted, for `retry`."""
+        self.refusal.begin(error, for_good=True)
 
     def changed(self) -> None:
         """Tell what the machine went through, and act on it."""
@@ -311,6 +337,21 @@ class Hub:
         self.steward.kick()
 
     # ---- life
+
+    async def retry(self, key: Secret | None = None) -> None:
+        """Try again now; see `massive_lab.live.refusal.Refusal.retry`."""
+        if not self._is_closed:
+            await self.refusal.retry(key)
+
+    @property
+    def final_error(self) -> TransportError | None:
+        """Why the feed is over, until somebody asks for another attempt."""
+        return self.refusal.error if self.refusal.is_for_good else None
+
+    @property
+    def readers(self) -> list[HubReader]:
+        """All that are open."""
+        return list(self._readers.values())
 
     def _failed(self, name: str, error: BaseException) -> None:
         wrapped = ConnectionLost(f"{self.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
@@ -348,18 +389,24 @@ class Hub:
 
     def topics(self) -> pl.DataFrame:
         """One row per wanted topic; see `massive_lab.live.views.topic_frame`."""
-        return topic_frame(self.cluster, self.book, self.routes)
+        return topic_frame(self.cluster, self.book, self.routes, self.callers)
+
+    def callers(self, topic: Topic) -> list[str | None]:
+        """Who reads a topic: ``file:line`` or the cell, for each reader in the order they came."""
+        return [self._readers[reader_id].caller for reader_id in self.book.readers(topic)]
+
+    def outages(self) -> list[Outage]:
+        """The outages so far, the one that lasts included."""
+        return self.watch.outages.rows(self.now(), self.feed.machine.attempt)
 
     def status(self) -> dict[str, Any]:
         """The row of this cluster in ``live.status()``."""
-        last = self.final_error or (self.errors[-1] if self.errors else None)
         return {
-            "cluster": self.cluster,
+            **status_row(self),
             "state": self.state,
             "since": self._since_ns,
             "topics": len(self.book.wanted),
             "readers": len(self._readers),
-            **self.counts,
             "unknown": sum(self._decoder.unknown.values()),
-            "last_error": str(last) if last else None,
+            **self.fallback.status(),
         }

@@ -201,6 +201,13 @@ class Mailbox:
                 self._end(error)
             self._wake()
 
+    def tell_once(self, error: BaseException | None) -> None:
+        """Raise an error to the reader once, after what is queued, and go on: nothing comes for now. None takes it back."""
+        with self._lock:
+            if not self._is_closed:
+                self._error = error
+                self._wake()
+
     def discard(self) -> None:
         """As `close`, and what is queued is not delivered either."""
         with self._lock:
@@ -264,7 +271,7 @@ class Mailbox:
                     if clock.monotonic() >= deadline:
                         raise Timeout(f"No event for {self.name} within {timeout:g} s.")
                 event = self._next()
-                if event is not None or self._is_closed:
+                if event is not None or self._is_closed or self._error is not None:
                     return self._or_end(event)
 
     async def aget(self) -> Event | None:
@@ -273,7 +280,7 @@ class Mailbox:
         while True:
             with self._lock:
                 event = self._next()
-                if event is not None or self._is_closed:
+                if event is not None or self._is_closed or self._error is not None:
                     return self._or_end(event)
                 loop = asyncio.get_running_loop()
                 future: asyncio.Future[None] = loop.create_future()
@@ -285,7 +292,7 @@ class Mailbox:
                     self._waiters = [waiter for waiter in self._waiters if waiter[1] is not future]
 
     def _is_ready(self) -> bool:
-        return bool(self._queue or self._newest or self._is_closed)
+        return bool(self._queue or self._newest or self._is_closed or self._error)
 
     def _next(self) -> Event | None:
         if not self._is_closed and self._max_age_s < math.inf:

@@ -1,15 +1,16 @@
-"""Every number of the live system in one place, and the schedules that follow from them. Pure."""
+"""Every number of the live system in one place, and the back-off that follows from them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS
 
-__all__ = ["Backoff", "Policy", "batches", "poll_interval_s"]
+__all__ = ["Backoff", "Policy"]
 
 _POLL_S = {"stocks": 4.0, "options": 2.0, "indices": 5.0}
+_POLL_MOVE = {"stocks": 2e-4, "options": 1.5e-3, "indices": 1e-4}
 _STALE_S = {"stocks": 30.0, "options": 120.0, "indices": 30.0}
 
 
@@ -40,9 +41,24 @@ class Policy:
     grace_s: float = 0.05
     """From the loss of a socket to the first REST poll."""
     poll_s: Mapping[str, float] = field(default_factory=lambda: dict(_POLL_S))
-    """Seconds between two polls of a class while its market is open."""
+    """Seconds between two polls of a symbol of a class, while its market is open and its price moves as usual."""
     poll_closed_s: float = 12.0
+    """The same while its market is closed; no interval is longer, but for want of calls."""
+    poll_fastest: float = 0.75
+    """Interval of a symbol that moves much more than usual, as a multiple of `poll_s`; none is shorter."""
+    poll_calm: float = 1.5
+    """Interval of a symbol that moves much less than usual, as a multiple of `poll_s`."""
+    poll_unchanged: float = 1.25
+    """Each answer that brings no new price stretches the interval by this."""
+    poll_slowest: float = 2.0
+    """Up to this multiple of `poll_s`."""
+    poll_move: Mapping[str, float] = field(default_factory=lambda: dict(_POLL_MOVE))
+    """The usual move within `poll_s`, as a fraction of the price; half and twice of it are calm and wild."""
     poll_batch: int = MAX_SNAPSHOT_TICKERS
+    poll_share: float = 0.8
+    """The part of the plan's calls that polling may use."""
+    poll_thrift: int = 40
+    """Calls a minute of all clusters together for each `poll_batch` symbols begun."""
     poll_error_cap_s: float = 60.0
     """Failing polls are spaced out up to this."""
     stale_s: Mapping[str, float] = field(default_factory=lambda: dict(_STALE_S))
@@ -69,6 +85,23 @@ class Policy:
     """Default bound of each rolling table."""
     table_s: float | None = 86_400.0
     """Rows of a rolling table older than this before its newest leave; None: only `table_rows` bounds it."""
+    stitch_margin_s: float = 2.0
+    """The history is asked for from this long before a loss, by the exchange's clock: events may have come out of order."""
+    stitch_wait_s: float = 0.5
+    """From the first event after a return to the first question to REST, whose copy may lag; doubled for each further one."""
+    stitch_settle_s: float = 6.0
+    """A topic that is silent after a return is asked for after this; longer than `ack_s`."""
+    stitch_attempts: int = 8
+    """Questions for a gap before REST is taken not to know it."""
+    stitch_backoff_cap_s: float = 15.0
+    stitch_max_s: float = 1_800.0
+    """Of a longer gap only the last part is fetched."""
+    stitch_max_rows: int = 200_000
+    """Ticks of one topic fetched for a gap at most, the newest."""
+    stitch_parallel: int = 4
+    """Topics asked for at a time."""
+    stitch_tail_events: int = 100_000
+    """Events held to know, at a loss, what was delivered."""
 
     def with_(self, **changes: object) -> Policy:
         """A copy with some fields changed."""
@@ -106,40 +139,3 @@ class Backoff:
         """Tell how long the last connection was live."""
         if seconds >= self.stable_s:
             self.attempt = 0
-
-
-def poll_interval_s(policy: Policy, cluster: str, market_statuses: Iterable[str | None], failures: int = 0) -> float:
-    """Seconds to the next poll of a cluster.
-
-    Parameters
-    ----------
-    policy : Policy
-    cluster : str
-    market_statuses : iterable of str or None
-        What the last answer said about each symbol's market. Only when all that say anything say ``closed`` is the
-        market closed; before the first answer it counts as open.
-    failures : int
-        Polls that failed in a row.
-
-    Examples
-    --------
-    >>> [poll_interval_s(Policy(), "options", s) for s in ([], ["closed"], ["closed", "open"])]
-    [2.0, 12.0, 2.0]
-    """
-    known = {status for status in market_statuses if status}
-    interval = policy.poll_closed_s if known == {"closed"} else policy.poll_s[cluster]
-    if failures:
-        # A slow schedule is never sped up by failing.
-        interval = max(interval, min(policy.poll_error_cap_s, interval * 2.0 ** min(failures, 16)))
-    return interval
-
-
-def batches(symbols: Sequence[str], size: int = MAX_SNAPSHOT_TICKERS) -> list[list[str]]:
-    """Symbols of one round of polling, at most `size` a call.
-
-    Examples
-    --------
-    >>> [len(batch) for batch in batches(["A"] * 501)]
-    [250, 250, 1]
-    """
-    return [list(symbols[i : i + size]) for i in range(0, len(symbols), size)]

@@ -56,11 +56,22 @@ class _Ender(Listener):
     def __init__(self, mailbox: Mailbox, topics: tuple[Topic, ...]) -> None:
         self._mailbox = mailbox
         self._left = set(topics)
+        self._suspended: set[Topic] = set()
 
     def failed(self, topic: Topic, error: MassiveLabError) -> None:
         self._left.discard(topic)
         if not self._left:
             self._mailbox.close(error)
+
+    def suspended(self, topic: Topic, error: MassiveLabError) -> None:
+        # Whoever waits is told once, and reads on when the feed is back.
+        self._suspended.add(topic)
+        if self._left <= self._suspended:
+            self._mailbox.tell_once(error)
+
+    def resumed(self) -> None:
+        self._suspended.clear()
+        self._mailbox.tell_once(None)
 
 
 class Reader(Generic[E]):

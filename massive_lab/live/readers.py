@@ -34,8 +34,14 @@ class Listener:
     def failed(self, topic: Topic, error: MassiveLabError) -> None:
         """The topic is lost to this reader, which is closed."""
 
+    def suspended(self, topic: Topic, error: MassiveLabError) -> None:
+        """Nothing more comes for the topic until the feed is opened again. The reader is kept, and so is the topic."""
+
     def refused(self, error: MassiveLabError) -> None:
         """The server will not have us: nothing more is confirmed, and what still comes, comes from polling."""
+
+    def resumed(self) -> None:
+        """What `refused` and `suspended` told is over: the socket is back, or somebody asked for another attempt."""
 
 
 @dataclass(slots=True, eq=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from massive_lab.decode.stream import Event, IndexValue, Message, MinuteBar, Quote, SecondBar, Trade
+from massive_lab.live.stitch.keys import moment_ms
 from massive_lab.live.topics import Topic
 
 __all__ = ["EVENT_TYPES", "Routes", "Sink", "Tally"]
@@ -111,6 +112,18 @@ class Routes:
         """The counts of a topic."""
         return self._tallies.get((EVENT_TYPES[topic.channel], topic.symbol))
 
+    def last_streamed(self) -> Event | None:
+        """Of the newest events of all symbols, the one the stream brought last."""
+        newest: Event | None = None
+        for routes in self._by_type.values():
+            for route in routes.values():
+                event = route.last
+                if event is None or event.source != "stream":
+                    continue
+                if newest is None or (event.ts_recv, event.ms) > (newest.ts_recv, newest.ms):
+                    newest = event
+        return newest
+
     def _renew(self, topic: Topic) -> None:
         event_type = EVENT_TYPES[topic.channel]
         routes = self._by_type[event_type]
@@ -168,6 +181,34 @@ class Routes:
             for inbox in route.inboxes:
                 inbox.append(event)
         return touched, others
+
+    def dispatch_late(self, events: Iterable[Event], ts_recv: int, since_ms: Mapping[Sink, int]) -> list[_Route]:
+        """As `dispatch`, for events of the past, which replace nothing newer.
+
+        Parameters
+        ----------
+        events : iterable of Event
+        ts_recv : int
+        since_ms : mapping of Sink to int
+            Sinks that came late, and the exchange's time (UTC ms) from which on they get anything.
+        """
+        touched: list[_Route] = []
+        for event in events:
+            kind = type(event)
+            route = self._by_type[kind].get(event.symbol) or self._resolve(kind, event.symbol)
+            event.ts_recv = ts_recv
+            if not route.n:
+                touched.append(route)
+            route.n += 1
+            for sink in route.sinks:
+                # Who keeps the newest only has no use for what is older than that.
+                is_stale = event.ms < route.ms and getattr(sink, "keeps_newest_only", False)
+                if not is_stale and moment_ms(event) >= since_ms.get(sink, 0):
+                    sink.inbox.append(event)
+            if event.ms > route.ms:
+                route.ms = event.ms
+                route.last = event
+        return touched
 
     def finish(self, touched: Iterable[_Route], n_bytes: int, n_events: int) -> tuple[tuple[str, int], ...]:
         """Book a frame's counts; events per topic of the wire. Bytes are shared out by events."""

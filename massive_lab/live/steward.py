@@ -29,7 +29,7 @@ class Steward:
 
     def __init__(self, hub: Hub, market_open: Callable[[int], Awaitable[bool]]) -> None:
         self._hub = hub
-        self._market_open = market_open
+        self.market_open = market_open
         self._kick = asyncio.Event()
 
     def kick(self) -> None:
@@ -44,13 +44,14 @@ class Steward:
             now = hub.now()
             hub.act(hub.book.tick(now))
             await self._say()
+            await hub.watch.tick(now)
             machine = hub.feed.machine
             if machine.poll_at is not None and machine.poll_at <= now:
                 hub.fallback.begin()
             if machine.silence_at is not None and machine.silence_at <= now:
                 await self._mind_silence(now)
             poll_at = machine.poll_at if hub.fallback.has_work() else None
-            due = (hub.book.deadline, poll_at, machine.silence_at)
+            due = (hub.book.deadline, poll_at, machine.silence_at, hub.watch.deadline)
             await self._wait(min((at for at in due if at is not None), default=None))
 
     async def _wait(self, until: float | None) -> None:
@@ -76,7 +77,7 @@ class Steward:
     async def _mind_silence(self, now: float) -> None:
         hub = self._hub
         machine = hub.feed.machine
-        expected = bool(hub.book.held) and await self._market_open(hub.clock.now_ns())
+        expected = await hub.watch.expects_data()
         if machine.silence_at is None or machine.silence_at > now:
             return  # data came while the calendar was asked
         if not expected:

@@ -29,8 +29,8 @@ class Tasks:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], *, once: bool = True) -> asyncio.Task[None]:
-        """Start work under a name. With `once` a name runs one time only, however often it is asked for."""
-        if once and (known := self._tasks.get(name)) is not None:
+        """Start work under a name. With `once` a name runs one at a time, however often it is asked for."""
+        if once and (known := self._tasks.get(name)) is not None and not known.done():
             return known
         task = asyncio.get_running_loop().create_task(work(), name=f"{self._prefix} {name}")
         key = name if once else f"{name} {id(task)}"
@@ -45,6 +45,12 @@ class Tasks:
 
         task.add_done_callback(ended)
         return task
+
+    async def stop(self, name: str) -> None:
+        """Cancel one and wait until it has ended; nothing when it does not run."""
+        if (task := self._tasks.pop(name, None)) is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Cancel all and wait until they have ended."""

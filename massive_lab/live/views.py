@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from massive_lab.live.readers import Gap
 from massive_lab.live.refs import Book
 from massive_lab.live.routes import Routes
+from massive_lab.live.stitch.span import Span
+from massive_lab.live.topics import Topic
+from massive_lab.live.watch import Outage, Warned
 
-__all__ = ["GAP_COLUMNS", "STATUS_COLUMNS", "TOPIC_COLUMNS", "gap_frame", "topic_frame"]
+if TYPE_CHECKING:
+    from massive_lab.live.hub import Hub
+
+__all__ = [
+    "GAP_COLUMNS",
+    "OUTAGE_COLUMNS",
+    "STATUS_COLUMNS",
+    "TOPIC_COLUMNS",
+    "WARNING_COLUMNS",
+    "gap_frame",
+    "outage_frame",
+    "status_row",
+    "topic_frame",
+    "warning_frame",
+]
 
 _TS = pl.Datetime("ns", "UTC")
 TOPIC_COLUMNS = {
@@ -23,6 +40,7 @@ TOPIC_COLUMNS = {
     "bytes": pl.Int64(),
     "last_event": _TS,
     "duplicates_avoided": pl.Int64(),
+    "callers": pl.List(pl.String()),
 }
 STATUS_COLUMNS = {
     "cluster": pl.String(),
@@ -32,26 +50,77 @@ STATUS_COLUMNS = {
         ("topics", "readers", "frames", "events", "bytes", "quarantined", "unknown", "reconnects", "polls", "sent"),
         pl.Int64(),
     ),
+    "serving": pl.String(),
+    "poll_interval_s": pl.Float64(),
+    "poll_symbols": pl.Int64(),
+    "poll_note": pl.String(),
     "last_error": pl.String(),
+    "last_cause": pl.String(),
+    "down_since": _TS,
+    "outage_total_s": pl.Float64(),
+    "warnings": pl.Int64(),
 }
-GAP_COLUMNS = {"cluster": pl.String(), "topic": pl.String(), "start": _TS, "end": _TS, "cause": pl.String()}
+OUTAGE_COLUMNS = {
+    "cluster": pl.String(),
+    "start": _TS,
+    "end": _TS,
+    "seconds": pl.Float64(),
+    "cause": pl.String(),
+    "attempts": pl.Int64(),
+}
+WARNING_COLUMNS = {
+    "since": _TS,
+    "cluster": pl.String(),
+    "topic": pl.String(),
+    "kind": pl.String(),
+    "text": pl.String(),
+    "callers": pl.List(pl.String()),
+}
+GAP_COLUMNS = {
+    "cluster": pl.String(),
+    "topic": pl.String(),
+    "start": _TS,
+    "end": _TS,
+    "cause": pl.String(),
+    "state": pl.String(),
+    "events": pl.Int64(),
+    "reason": pl.String(),
+}
 
 
-def gap_frame(gaps: Iterable[Gap]) -> pl.DataFrame:
-    """One row per gap and topic: ``cluster topic start end cause``; nothing was received in ``(start, end)``, UTC ns."""
-    rows = [(gap.cluster, wire, gap.start_ns, gap.end_ns, gap.cause) for gap in gaps for wire in gap.topics]
+def gap_frame(gaps: Iterable[Span]) -> pl.DataFrame:
+    """One row per outage and topic, in the order they began.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``cluster topic start end cause state events reason``. Nothing was received in ``(start, end)``, UTC by the local
+        clock; ``end`` is null while the socket is down. ``state`` is ``open``, ``filling``, ``filled``, ``partial`` or
+        ``unfilled``; ``events`` counts those delivered from the history of REST; ``reason`` says why a gap is not filled, and
+        is null otherwise.
+    """
+    rows = [
+        (
+            gap.topic.cluster, gap.topic.wire, gap.start_ns, gap.end_ns, gap.cause, gap.state, gap.n_events,
+            gap.reason or None,
+        )
+        for gap in gaps
+    ]  # fmt: skip
     return pl.DataFrame(rows, schema=GAP_COLUMNS, orient="row")
 
 
-def topic_frame(cluster: str, book: Book, routes: Routes) -> pl.DataFrame:
+def topic_frame(
+    cluster: str, book: Book, routes: Routes, callers: Callable[[Topic], list[str | None]]
+) -> pl.DataFrame:
     """One row per wanted topic, in the order they were asked for.
 
     Returns
     -------
     polars.DataFrame
-        ``cluster topic readers state since messages bytes last_event duplicates_avoided``. ``since`` and ``last_event`` are
-        UTC ns; ``last_event`` is the event's own time, null before the first; ``bytes`` is the topic's share of its
-        frames; ``duplicates_avoided`` counts openings that needed nothing from the server.
+        ``cluster topic readers state since messages bytes last_event duplicates_avoided callers``. ``since`` and
+        ``last_event`` are UTC ns; ``last_event`` is the event's own time, null before the first; ``bytes`` is the topic's
+        share of its frames; ``duplicates_avoided`` counts openings that needed nothing from the server; ``callers`` has one entry for
+        each reader, in the order they came: ``file:line``, or cell and line, null where it cannot be told.
     """
     rows = []
     for topic in book.wanted:
@@ -61,5 +130,6 @@ def topic_frame(cluster: str, book: Book, routes: Routes) -> pl.DataFrame:
         rows.append((
             cluster, topic.wire, len(book.readers(topic)), book.state(topic), tally.since_ns,
             tally.n_messages, round(tally.n_bytes), last, book.avoided(topic),
+            callers(topic),
         ))  # fmt: skip
     return pl.DataFrame(rows, schema=TOPIC_COLUMNS, orient="row")

@@ -125,6 +125,18 @@ class Ears(Listener):
     def __init__(self) -> None:
         self.live: list[str] = []
         self.lost: dict[str, Exception] = {}
+        self.suspended_by: dict[str, Exception] = {}
+        self.refused_by: Exception | None = None
+
+    def suspended(self, topic: Topic, error: Exception) -> None:
+        self.suspended_by[topic.wire] = error
+
+    def refused(self, error: Exception) -> None:
+        self.refused_by = error
+
+    def resumed(self) -> None:
+        self.refused_by = None
+        self.suspended_by.clear()
 
     def confirmed(self, topic: Topic) -> None:
         self.live.append(topic.wire)

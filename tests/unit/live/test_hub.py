@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from massive_lab import telemetry as t
+from massive_lab.config import Secret
 from massive_lab.errors import RateLimited, SubscriptionFailed, Unauthorized
 
 pytestmark = pytest.mark.asyncio
@@ -81,9 +82,14 @@ async def test_attempts_without_success_run_out_and_the_readers_are_told(make_be
     upstream.refuse_upgrade = 500
     ears = tools.Ears()
     bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()], ears)
-    await bench.until(lambda: ears.lost, step_s=0.2)
+    await bench.until(lambda: ears.suspended_by, step_s=0.2)
     assert bench.hub.state == "closed"
-    assert "gave up" in str(ears.lost["T.AAPL"])
+    assert "gave up" in str(ears.suspended_by["T.AAPL"])
+    upstream.refuse_upgrade = None
+    await bench.hub.retry()
+    await bench.live("T.AAPL")
+    assert ears.lost == {}
+    assert ears.refused_by is None
 
 
 async def test_a_topic_asked_for_during_an_outage_is_subscribed_once_after_it(bench, upstream, tools):
@@ -177,23 +183,60 @@ async def test_a_refused_key_ends_the_feed_without_another_attempt(answer, kind,
     upstream.auth_answer = [tools.status("auth_failed", answer)]
     ears = tools.Ears()
     bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()], ears)
-    await bench.until(lambda: ears.lost)
+    await bench.until(lambda: ears.suspended_by)
     for _ in range(50):
         bench.clock.advance(10.0)
         await asyncio.sleep(0)
     assert len(upstream.connections) == 1
-    assert type(ears.lost["T.AAPL"].__cause__).__name__ == kind
+    assert type(ears.suspended_by["T.AAPL"].__cause__).__name__ == kind
     assert "test-key" not in repr(bench.events)
-    with pytest.raises(SubscriptionFailed):
-        bench.hub.open(bench.topic("T.MSFT"), [tools.Inbox()])
+    late = tools.Ears()
+    bench.hub.open(bench.topic("T.MSFT"), [tools.Inbox()], late)
+    assert isinstance(late.suspended_by["T.MSFT"], SubscriptionFailed), "told at once, and kept"
+    assert len(upstream.connections) == 1
+
+
+async def test_after_a_refused_key_another_one_brings_back_every_topic_and_reader(bench, upstream, tools):
+    upstream.auth_answer = [tools.status("auth_failed", "authentication failed")]
+    ears, inbox, late = tools.Ears(), tools.Inbox(), tools.Inbox()
+    reader = bench.hub.open(bench.topic("T.AAPL"), [inbox], ears)
+    gone = bench.hub.open(bench.topic("A.AAPL"), [tools.Inbox()], ears)
+    await bench.until(lambda: ears.refused_by)
+    bench.hub.open(bench.topic("AM.AAPL"), [late], ears)
+    bench.hub.close_reader(gone)
+    bench.clock.advance(2.0)
+    upstream.auth_answer = [tools.status("auth_success", "authenticated")]
+    await bench.hub.retry(Secret("another-key"))
+    await bench.live("T.AAPL", "AM.AAPL")
+    await upstream.push(trade())
+    await bench.until(lambda: inbox.got)
+    assert upstream.sent("auth") == ["test-key", "another-key"]
+    assert upstream.held[-1] == {"T.AAPL", "AM.AAPL"}
+    assert reader.is_open
+    assert ears.refused_by is None
+    assert ears.lost == {}
+    assert bench.hub.status()["last_cause"] == "The stocks server refused the key."
+
+
+async def test_a_live_connection_is_given_up_for_another_key_and_kept_without_one(bench, upstream, tools):
+    bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()])
+    await bench.live("T.AAPL")
+    await bench.hub.retry()
+    assert len(upstream.connections) == 1
+    await bench.hub.retry(Secret("another-key"))
+    await bench.live("T.AAPL")
+    assert upstream.sent("auth") == ["test-key", "another-key"]
+    (gap,) = bench.told(t.GapDetected)
+    assert gap.topics == ("T.AAPL",)
+    assert upstream.double == []
 
 
 async def test_an_upgrade_answered_401_is_a_refused_key(bench, upstream, tools):
     upstream.refuse_upgrade = 401
     ears = tools.Ears()
     bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()], ears)
-    await bench.until(lambda: ears.lost)
-    assert isinstance(ears.lost["T.AAPL"].__cause__, Unauthorized)
+    await bench.until(lambda: ears.suspended_by)
+    assert isinstance(ears.suspended_by["T.AAPL"].__cause__, Unauthorized)
 
 
 @pytest.mark.parametrize("silent_at", ["greeting", "auth_answer"])
@@ -207,37 +250,87 @@ async def test_a_handshake_that_stalls_is_given_up_and_tried_again(silent_at, be
     assert len(upstream.connections) == 2
 
 
-async def test_eviction_stops_reports_and_starts_no_storm(bench, upstream, tools):
-    async def evict(connection):
-        await connection.send('[{"ev":"status","status":"max_connections","message":"Maximum number"}]')
-        await connection.close(1008)
+async def evict(connection):
+    await connection.send('[{"ev":"status","status":"max_connections","message":"Maximum number"}]')
+    await connection.close(1008)
 
+
+async def test_eviction_is_reported_and_tried_again_once_a_lease(make_bench, upstream, tools):
+    bench = make_bench(lease_s=300.0)
     upstream.after_auth = evict
     ears = tools.Ears()
     bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()], ears)
     await bench.until(lambda: bench.hub.state == "evicted")
-    for _ in range(100):
-        bench.clock.advance(30.0)
-        await asyncio.sleep(0)
-    assert len(upstream.connections) == 1
-    assert "connection limit" in str(ears.lost["T.AAPL"])
+    assert "connection limit" in str(ears.suspended_by["T.AAPL"])
+    began = bench.clock.monotonic()
+    for n in (2, 3, 4):
+        await bench.until(lambda n=n: len(upstream.connections) == n and bench.hub.state == "evicted", step_s=5.0)
+        assert 300.0 * (n - 1) <= bench.clock.monotonic() - began <= 300.0 * (n - 1) + 30.0
+    upstream.after_auth = None
+    await bench.until(lambda: bench.hub.is_confirmed(bench.topic("T.AAPL")), step_s=5.0)
+    assert len(upstream.connections) == 5
+    assert ears.refused_by is None
+    assert ears.lost == {}
+    outage = bench.hub.outages()[-1]
+    assert (outage.cause, outage.end_ns is None) == (bench.hub.status()["last_cause"], False)
 
 
-async def test_evicted_with_rest_at_hand_polls_what_can_be_polled(make_bench, upstream, rest, tools):
-    bench = make_bench(rest)
-    rest.rows["AAPL"] = {"trade_price": 5.0, "trade_size": 1.0, "ts_trade": 1_750_000_000 * 10**9}
-
-    async def evict(connection):
-        await connection.send('[{"ev":"status","status":"max_connections","message":""}]')
-
+async def test_an_attempt_after_the_lease_that_fails_otherwise_waits_for_the_next_lease(make_bench, upstream, tools):
+    bench = make_bench(lease_s=300.0, max_attempts=3)
     upstream.after_auth = evict
+    bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()])
+    await bench.until(lambda: bench.hub.state == "evicted")
+    upstream.refuse_upgrade = 503
+    for n in range(1, 6):
+        await bench.until(lambda n=n: bench.hub.feed.machine.attempt == n and bench.hub.state == "evicted", step_s=5.0)
+    assert bench.clock.monotonic() >= 4 * 300.0
+    upstream.refuse_upgrade, upstream.after_auth = None, None
+    await bench.until(lambda: bench.hub.is_confirmed(bench.topic("T.AAPL")), step_s=5.0)
+
+
+async def test_evicted_with_rest_at_hand_polls_what_can_be_polled_until_the_socket_is_ours_again(
+    make_bench, upstream, rest, tools
+):
+    bench = make_bench(rest, lease_s=300.0)
+    rest.rows["AAPL"] = {"trade_price": 5.0, "trade_size": 1.0, "ts_trade": 1_750_000_000 * 10**9}
     ears, inbox = tools.Ears(), tools.Inbox()
     bench.hub.open(bench.topic("T.AAPL"), [inbox], ears)
     bench.hub.open(bench.topic("AM.AAPL"), [tools.Inbox()], ears)
+    await bench.live("T.AAPL", "AM.AAPL")
+    await evict(upstream.connections[-1])
     await bench.until(lambda: inbox.got, step_s=0.05)
-    assert list(ears.lost) == ["AM.AAPL"]
+    assert list(ears.suspended_by) == ["AM.AAPL"]
     assert inbox.got[0].source == "poll"
     assert bench.hub.state == "evicted"
+    await bench.until(lambda: bench.hub.state == "live", step_s=1.0)
+    await bench.live("T.AAPL", "AM.AAPL")
+    assert len(upstream.connections) == 2
+    assert bench.told(t.GapDetected)[0].topics == ("T.AAPL", "AM.AAPL")
+    assert bench.told(t.Reconnected)[0].outage_s >= 300.0
+    assert ears.lost == {}
+    assert bench.told(t.FallbackStopped)
+
+
+async def test_two_owners_of_one_key_do_not_fight(make_bench, upstream, tools):
+    """The server closes the older of two connections, as the vendor does: each owner takes one turn a lease."""
+
+    async def one_only(newest):
+        for older in upstream.connections:
+            if older is not newest and older.close_code is None:
+                await evict(older)
+
+    upstream.after_auth = one_only
+    one, two = make_bench(lease_s=300.0), make_bench(lease_s=300.0)
+    for bench in (one, two):
+        bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()])
+        await bench.live("T.AAPL")
+    await one.until(lambda: one.hub.state == "evicted")
+    for _ in range(360):
+        for bench in (one, two):
+            bench.clock.advance(5.0)
+            await asyncio.sleep(0.001)
+    assert len(upstream.connections) <= 2 + 1_800 // 300 + 1
+    assert {one.hub.state, two.hub.state} <= {"live", "evicted", "connecting", "authenticating"}
 
 
 async def test_mute_but_connected_becomes_stale_and_then_an_outage(bench, upstream, tools):

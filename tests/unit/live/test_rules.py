@@ -8,9 +8,9 @@ import pytest
 
 from massive_lab.config import Secret
 from massive_lab.errors import InvalidRequest, NotEntitled, SubscriptionFailed, Timeout, Unauthorized
-from massive_lab.live.feed import FeedMachine, Recovery
+from massive_lab.live.machine import FeedMachine, Recovery
 from massive_lab.live.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth
-from massive_lab.live.policy import Backoff, Policy, poll_interval_s
+from massive_lab.live.policy import Backoff, Policy
 from massive_lab.live.refs import Book, Closed, Denied, Send
 from massive_lab.live.topics import Topic, poll_kind, topics_for
 from massive_lab.schema.symbols import OptionSymbol, parse_many
@@ -223,14 +223,6 @@ def test_back_off_grows_is_jittered_and_is_cleared_by_a_stable_connection_only()
     assert backoff.next_s(1.0) == 0.25
     for _ in range(200):
         assert backoff.next_s(1.0) <= 30.0
-
-
-def test_poll_intervals():
-    policy = Policy()
-    assert [poll_interval_s(policy, c, ()) for c in ("stocks", "options", "indices")] == [4.0, 2.0, 5.0]
-    assert poll_interval_s(policy, "stocks", ["closed", None]) == 12.0
-    assert poll_interval_s(policy, "stocks", [None]) == 4.0
-    assert [poll_interval_s(policy, "options", (), n) for n in (1, 2, 99)] == [4.0, 8.0, 60.0]
 
 
 def test_the_feed_machine_shows_polling_while_it_reconnects_and_nothing_when_closed():
