@@ -109,6 +109,36 @@ def gap_frame(gaps: Iterable[Span]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=GAP_COLUMNS, orient="row")
 
 
+def outage_frame(outages: Iterable[Outage]) -> pl.DataFrame:
+    """One row per outage: ``cluster start end seconds cause attempts``.
+
+    ``end`` is null while it lasts; ``attempts`` are the connections it took. Times are UTC ns.
+    """
+    rows = [(o.cluster, o.start_ns, o.end_ns, o.seconds, o.cause, o.attempts) for o in outages]
+    return pl.DataFrame(rows, schema=OUTAGE_COLUMNS, orient="row")
+
+
+def warning_frame(warned: Iterable[Warned]) -> pl.DataFrame:
+    """One row per warning, oldest first: ``since cluster topic kind text callers``; ``since`` is UTC ns."""
+    rows = [(w.since_ns, w.cluster or None, w.topic, w.kind, w.text, list(w.callers)) for w in warned]
+    return pl.DataFrame(rows, schema=WARNING_COLUMNS, orient="row").sort("since", maintain_order=True)
+
+
+def status_row(hub: Hub) -> dict[str, Any]:
+    """What ``live.status()`` says of a hub, but for its state and its sizes."""
+    last = hub.final_error or (hub.errors[-1] if hub.errors else None)
+    outages = hub.watch.outages
+    return {
+        "cluster": hub.cluster,
+        **hub.counts,
+        "last_error": str(last) if last else None,
+        "last_cause": outages.last_cause,
+        "down_since": outages.down_since_ns,
+        "outage_total_s": outages.total_s(hub.now()),
+        "warnings": len(hub.watch.warned),
+    }
+
+
 def topic_frame(
     cluster: str, book: Book, routes: Routes, callers: Callable[[Topic], list[str | None]]
 ) -> pl.DataFrame:
@@ -119,8 +149,8 @@ def topic_frame(
     polars.DataFrame
         ``cluster topic readers state since messages bytes last_event duplicates_avoided callers``. ``since`` and
         ``last_event`` are UTC ns; ``last_event`` is the event's own time, null before the first; ``bytes`` is the topic's
-        share of its frames; ``duplicates_avoided`` counts openings that needed nothing from the server; ``callers`` has one entry for
-        each reader, in the order they came: ``file:line``, or cell and line, null where it cannot be told.
+        share of its frames; ``duplicates_avoided`` counts openings that needed nothing from the server; ``callers`` has
+        one entry for each reader, in the order they came: ``file:line``, or cell and line, null where it cannot be told.
     """
     rows = []
     for topic in book.wanted:

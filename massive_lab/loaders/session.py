@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from massive_lab.clock import Clock, SystemClock
-from massive_lab.config import Settings
+from massive_lab.config import Secret, Settings
 from massive_lab.decode.pages import Page, paginate
 from massive_lab.decode.status import error_from
 from massive_lab.errors import IncompletePagination, InvalidRequest, MassiveLabError
@@ -17,7 +18,7 @@ from massive_lab.loaders.progress import Progress
 from massive_lab.loaders.report import LoadLedger
 from massive_lab.schema.endpoints import ENDPOINTS
 from massive_lab.schema.plans import Plan
-from massive_lab.telemetry import LoadDone, Telemetry
+from massive_lab.telemetry import CALLER, LoadDone, Telemetry
 from massive_lab.transports.flights import Flights
 from massive_lab.transports.http import HttpTransport
 
@@ -41,7 +42,7 @@ def path_of(endpoint: str, **parts: object) -> str:
 class Load:
     """One call of a loader: counts its pages and rows for telemetry and the progress bar."""
 
-    __slots__ = ("n_pages", "n_rows", "name", "progress", "session", "symbols")
+    __slots__ = ("asked", "n_pages", "n_rows", "name", "progress", "session", "symbols")
 
     def __init__(self, session: Session, name: str, symbols: Sequence[str], progress: Progress) -> None:
         self.session = session
@@ -50,6 +51,8 @@ class Load:
         self.progress = progress
         self.n_pages = 0
         self.n_rows = 0
+        self.asked: set[str] = set()
+        """Digests of what was asked for, first pages only."""
 
     async def fetch(
         self,
@@ -61,6 +64,12 @@ class Load:
         budget: str = "stocks",
     ) -> bytes:
         """The body of a 200; anything else raises what it means."""
+        self.asked.add(_digest(path, params))
+        return await self._body(endpoint, path, params=params, symbol=symbol, budget=budget)
+
+    async def _body(
+        self, endpoint: str, path: str, *, params: Mapping[str, str] | None = None, symbol: str | None, budget: str
+    ) -> bytes:
         answer = await self.session.transport.get(path, params=params, cause=self.name, budget=budget)
         if answer.status != 200:
             raise error_from(answer.status, answer.body, answer.headers, endpoint=endpoint, symbol=symbol)
@@ -86,12 +95,13 @@ class Load:
             When a later page failed; ``partial`` is the list of whole pages.
         """
         first = f"{path}?{urlencode(params)}" if params else path
+        self.asked.add(_digest(first))
         steps = paginate(first, endpoint=endpoint, results=results)
         target = next(steps)
         n_pages = 0
         while True:
             try:
-                body = await self.fetch(endpoint, target, symbol=symbol, budget=budget)
+                body = await self._body(endpoint, target, symbol=symbol, budget=budget)
             except MassiveLabError as error:
                 # The generator knows whether this was the first page, which fails as itself, or a later one.
                 steps.throw(error)
@@ -132,6 +142,11 @@ class Session:
         """Loads in flight that several callers may wait for."""
         self._gate = asyncio.Semaphore(settings.max_connections)
 
+    def use_key(self, key: Secret) -> None:
+        """Ask with another key from the next request on."""
+        self.settings = self.settings.with_(api_key=key)
+        self.transport.use_key(key)
+
     async def aclose(self) -> None:
         # The transport first: what is shared then ends with an error that says why.
         await self.transport.aclose()
@@ -156,7 +171,12 @@ class Session:
                 raise
             finally:
                 now = self.clock.monotonic()
-                self.telemetry.emit(LoadDone(now, name, symbols, load.n_rows, load.n_pages, now - started, outcome))
+                self.telemetry.emit(
+                    LoadDone(
+                        now, name, symbols, load.n_rows, load.n_pages, now - started, outcome, CALLER.get(),
+                        tuple(sorted(load.asked)),
+                    )
+                )  # fmt: skip
 
     async def gather(self, items: Sequence[T], work: Callable[[T], Awaitable[R]]) -> list[R]:
         """Do `work` for all items at once, as far as connections allow; the first failure cancels the rest."""
@@ -201,6 +221,11 @@ class Session:
                 f"The {self.plan.tier} plan reaches back {years} years; the range starts before that.",
                 hint="The vendor would silently return only the later part. Start later, or use a higher plan.",
             )
+
+
+def _digest(path: str, params: Mapping[str, str] | None = None) -> str:
+    target = f"{path}?{urlencode(params)}" if params else path
+    return blake2b(target.encode(), digest_size=8).hexdigest()
 
 
 def _first(group: BaseExceptionGroup[MassiveLabError]) -> MassiveLabError:

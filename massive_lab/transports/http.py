@@ -22,7 +22,7 @@ from isal import isal_zlib
 
 from massive_lab._version import __version__
 from massive_lab.clock import Clock
-from massive_lab.config import Settings
+from massive_lab.config import Secret, Settings
 from massive_lab.errors import ClosedError, ConnectionLost, InvalidRequest, Timeout, TransportError, UpstreamError
 from massive_lab.schema.endpoints import classify
 from massive_lab.schema.plans import ADVISED_CALLS_PER_SECOND
@@ -139,6 +139,12 @@ class HttpTransport:
             if self._closed and not (caller and caller.cancelling()):
                 raise ClosedError("The client was closed during the call.", endpoint=endpoint) from None
             raise
+
+    def use_key(self, key: Secret) -> None:
+        """Send another key from the next request on."""
+        self._settings = self._settings.with_(api_key=key)
+        if self._client is not None:
+            self._client.headers["Authorization"] = f"Bearer {key.reveal()}"
 
     async def aclose(self) -> None:
         """Abort what is in flight and close the pool. Idempotent."""

@@ -313,7 +313,7 @@ def test_two_keys_do_not_share_a_connection(served):
 
 def test_gaps_are_a_frame_even_when_there_is_none(open_live):
     gaps = open_live("AAPL").gaps()
-    assert gaps.columns == ["cluster", "topic", "start", "end", "cause"]
+    assert gaps.columns[:5] == ["cluster", "topic", "start", "end", "cause"]
     assert gaps.schema["start"] == pl.Datetime("ns", "UTC")
 
 
