@@ -21,6 +21,8 @@ from massive_lab._version import __version__
 if TYPE_CHECKING:
     from massive_lab import errors, indicators, regime, sandbox, schema
     from massive_lab.errors import (
+        CaptureDamaged,
+        CaptureError,
         ClosedError,
         ConfigError,
         ConnectionLost,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncLab",
+    "CaptureDamaged",
+    "CaptureError",
     "ClosedError",
     "ConfigError",
     "ConnectionLost",

@@ -20,6 +20,8 @@
     │   └── GapError                     ``symbol``, ``start``, ``end``
     ├── SubscriptionFailed               ``topic`` and ``reason``
     ├── SlowReader                       ``reader`` and ``n_dropped``
+    ├── CaptureError                     a capture cannot be written, or not be read
+    │   └── CaptureDamaged               it is not what was written: ``block``, ``offset`` and ``what``
     └── ClosedError                      the client, feed or reader was closed before or during the call
 
 Every error carries ``request_id``, ``symbol`` and ``endpoint`` where it has them, ends in a hint, and survives
@@ -31,6 +33,8 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CaptureDamaged",
+    "CaptureError",
     "ClosedError",
     "ConfigError",
     "ConnectionLost",
@@ -251,6 +255,30 @@ class SlowReader(MassiveLabError):
 
 class EventsDropped(UserWarning):
     """A reader fell behind its bound and lost events by the rule it was opened with."""
+
+
+class CaptureError(MassiveLabError):
+    """A capture cannot be written (no room, no permission, a disk that fails), or there is none to read."""
+
+
+class CaptureDamaged(CaptureError):
+    """A capture is not what was written.
+
+    Attributes
+    ----------
+    block : int
+        Number of the first block that is wrong; 0 is the header.
+    offset : int
+        Byte of the file at which that block begins, or of the first wrong byte before all blocks.
+    what : str
+        What failed: ``magic``, ``version``, ``prefix``, ``head``, ``hash``, ``inflate``, ``record``, ``order`` or ``trailer``.
+    """
+
+    def __init__(self, message: str, *, block: int, offset: int, what: str, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.block = block
+        self.offset = offset
+        self.what = what
 
 
 class ClosedError(MassiveLabError):

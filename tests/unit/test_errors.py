@@ -11,6 +11,8 @@ from polars.testing import assert_frame_equal
 
 from massive_lab import errors
 from massive_lab.errors import (
+    CaptureDamaged,
+    CaptureError,
     ClosedError,
     ConfigError,
     ConnectionLost,
@@ -60,6 +62,8 @@ ONE_OF_EACH: list[MassiveLabError] = [
     GapError("It broke.", start=1, end=2, **CONTEXT),
     SubscriptionFailed("T.AAPL", "not authorized", **CONTEXT),
     SlowReader("reader-1", 12, **CONTEXT),
+    CaptureError("It broke.", **CONTEXT),
+    CaptureDamaged("It broke.", block=2, offset=640, what="hash", **CONTEXT),
 ]
 
 
