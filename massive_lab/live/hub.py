@@ -21,7 +21,7 @@ from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, 
 from massive_lab.live import refs
 from massive_lab.live.budget import Budget
 from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Connector, Feed
+from massive_lab.live.feed import Connector, Feed, Socket
 from massive_lab.live.gaps import Filler, Gaps
 from massive_lab.live.machine import Recovery
 from massive_lab.live.policy import Policy
@@ -30,7 +30,7 @@ from massive_lab.live.readers import HubReader, Listener, denial
 from massive_lab.live.refusal import Refusal
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
-from massive_lab.live.taps import Tap
+from massive_lab.live.taps import HeardClock, RestEar, Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.live.views import status_row, topic_frame
@@ -97,23 +97,28 @@ class Hub:
         is_synthetic: bool = False,
     ) -> None:
         self.cluster: Cluster = cluster
-        self.clock = clock
+        self.taps: list[Tap] = []
+        self.clock = clock = HeardClock(clock, cluster, self.taps)
+        self._jitter = jitter or random.SystemRandom().random
+        self._connector = connector
+        self._market_open = market_open
         self.policy = policy or Policy()
         self.book = refs.Book(cluster, self.policy)
         self.routes = Routes()
         self._decoder = StreamDecoder()
         self.feed = Feed(
-            cluster, url, key, self, clock=clock, policy=self.policy, jitter=jitter or random.SystemRandom().random,
-            connector=connector,
-        )  # fmt: skip
+            cluster, url, key, self, clock=clock, policy=self.policy, jitter=self._draw, connector=self._connect
+        )
         self._telemetries: list[t.Telemetry] = []
         self._readers: dict[str, HubReader] = {}
         self.ids = itertools.count(1)
-        self.tasks = Tasks(f"massive_lab {cluster}", self._failed)
-        self.steward = Steward(self, market_open)
+        requests = itertools.count(1)
+        self.tasks = Tasks(
+            f"massive_lab {cluster}", self._failed, lambda name: RestEar(cluster, self.taps, requests, name)
+        )
+        self.steward = Steward(self, self._ask_market)
         self.watch = Watch(self, self.policy, is_synthetic=is_synthetic)
         self.gaps = Gaps(self)
-        self.taps: list[Tap] = []
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
         self._is_closed = False
         self._since_ns = clock.now_ns()
@@ -153,6 +158,26 @@ class Hub:
     def now(self) -> float:
         return self.clock.monotonic()
 
+    # ---- what comes from outside, told to the taps
+
+    def _draw(self) -> float:
+        number = self._jitter()
+        for tap in self.taps:
+            tap.drew(self.cluster, number)
+        return number
+
+    async def _connect(self, url: str, /, **limits: float | None) -> Socket:
+        socket = await self._connector(url, **limits)  # type: ignore[arg-type]
+        for tap in self.taps:
+            tap.opened(self.cluster)
+        return socket
+
+    async def _ask_market(self, at_ns: int) -> bool:
+        is_open = await self._market_open(at_ns)
+        for tap in self.taps:
+            tap.market(self.cluster, is_open)
+        return is_open
+
     # ---- readers
 
     def open(
@@ -171,7 +196,7 @@ class Hub:
         SubscriptionFailed
             When the connection cannot hold another topic of this sort.
         """
-        reader = HubReader(f"{name}#{next(self.ids)}", topic, tuple(sinks), listener or Listener(), caller)
+        reader = HubReader(f"{name}#{next(self.ids)}", topic, tuple(sinks), listener or Listener(), caller, self.clock.now_ns())
         outcomes = self.book.open(topic, reader.id)
         self._readers[reader.id] = reader
         self.routes.open(topic, self.clock.now_ns())
@@ -357,7 +382,7 @@ class Hub:
         wrapped = ConnectionLost(f"{self.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
         wrapped.__cause__ = error
         self.errors.append(wrapped)
-        if name != "polling" and not self._is_closed:
+        if name not in ("polling", "stitch") and not self._is_closed:
             self.over(wrapped)
 
     async def aclose(self) -> None:
@@ -371,6 +396,8 @@ class Hub:
         book, self.book = self.book, refs.Book(self.cluster, self.policy)
         self.act([refs.Closed(topic) for topic in book.wanted])
         self.changed()
+        for tap in list(self.taps):
+            tap.closed(self.cluster)
 
     # ---- what is known
 
@@ -394,6 +421,10 @@ class Hub:
     def callers(self, topic: Topic) -> list[str | None]:
         """Who reads a topic: ``file:line`` or the cell, for each reader in the order they came."""
         return [self._readers[reader_id].caller for reader_id in self.book.readers(topic)]
+
+    def streamed(self) -> set[str]:
+        """Symbols with a confirmed topic, while the socket serves."""
+        return {topic.symbol for topic in self.book.wanted if self.is_confirmed(topic)} if self.state == "live" else set()
 
     def outages(self) -> list[Outage]:
         """The outages so far, the one that lasts included."""
