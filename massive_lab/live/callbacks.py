@@ -207,7 +207,9 @@ class Callback:
         """As `wait`, without raising what ended it."""
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise Timeout(f"The callback of {self.name} has not ended within {timeout:g} s.", hint="Its function still runs.")
+            raise Timeout(
+                f"The callback of {self.name} has not ended within {timeout:g} s.", hint="Its function still runs."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -221,7 +223,9 @@ class Callback:
                 raise
 
     def __repr__(self) -> str:
-        state = "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
+        state = (
+            "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
+        )
         return f"<Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
 
 

@@ -267,7 +267,9 @@ class Mailbox:
             with self._lock:
                 # In pieces: a signal may come just before the thread lies down, or be given to another thread, and then
                 # wakes nobody; so Ctrl-C is heard when the thread next looks up.
-                while not self._arrived.wait_for(self._is_ready, max(0.0, min(deadline - clock.monotonic(), _LOOK_UP_S))):
+                while not self._arrived.wait_for(
+                    self._is_ready, max(0.0, min(deadline - clock.monotonic(), _LOOK_UP_S))
+                ):
                     if clock.monotonic() >= deadline:
                         raise Timeout(f"No event for {self.name} within {timeout:g} s.")
                 event = self._next()
