@@ -104,6 +104,8 @@ class Recording:
     polled_at_s: dict[str, list[float]] = field(default_factory=dict)
     """Times of the polls by cluster, on the recorded clock."""
     polled_symbols: Counter[tuple[str, str]] = field(default_factory=Counter)
+    planned: dict[str, t.PollPlanned] = field(default_factory=dict)
+    """The next poll that each cluster has announced, while it polls."""
     quarantined: Counter[str] = field(default_factory=Counter)
     gaps: list[t.GapDetected] = field(default_factory=list)
     states: list[t.FeedStateChanged] = field(default_factory=list)
@@ -259,6 +261,11 @@ class Recording:
     @_fold.register
     def _(self, event: t.FallbackStopped) -> None:
         self.fallbacks_over.append(event)
+        self.planned.pop(event.cluster, None)
+
+    @_fold.register
+    def _(self, event: t.PollPlanned) -> None:
+        self.planned[event.cluster] = event
 
     @_fold.register
     def _(self, event: t.PollTick) -> None:

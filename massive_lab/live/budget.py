@@ -12,6 +12,8 @@ from massive_lab.schema.plans import PROXY_CALLS_PER_MINUTE
 __all__ = ["Budget"]
 
 _MINUTE_S = 60.0
+_GRAIN_S = 1e-6
+"""Less than this between two instants is rounding."""
 
 
 def _no_one() -> None:
@@ -101,7 +103,10 @@ class Budget:
     def free_at(self, now_s: float) -> float:
         """The first instant from `now_s` on at which the client may make another call."""
         limit = self.limit
-        return now_s if len(self._spent) < limit else max(now_s, self._spent[-limit] + self.period_s)
+        if len(self._spent) < limit:
+            return now_s
+        at_s = self._spent[-limit] + self.period_s
+        return at_s if at_s - now_s > _GRAIN_S else now_s
 
     def spend(self, now_s: float) -> None:
         """A call is made now."""
