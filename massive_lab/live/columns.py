@@ -116,13 +116,6 @@ class Columns:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        adders: dict[Kind, Callable[[Any], None]] = {
-            "trades": self._trades,
-            "quotes": self._quotes,
-            "bars": self._bars,
-            "values": self._values,
-        }
-        self._add = adders[kind]
         self._reset()
 
     def _reset(self) -> None:
@@ -155,7 +148,7 @@ class Columns:
             if self._kind != "bars":
                 fine = 0 if streamed else sum(e.sub_ns for e in batch)
                 self._number("sub_ns", [e.sub_ns for e in batch] if fine else [None] * n, _INT)
-            self._add(batch)
+            _ADDERS[self._kind](self, batch)
             self.n_rows += n
 
     def take(self) -> pl.DataFrame:
@@ -253,6 +246,14 @@ class Columns:
             n, missing = len(columns["ts_sip"]), pl.Float64()
             bid, ask = (_present(columns.get(name, _nulls(n, missing))) for name in ("bid_price", "ask_price"))
             columns |= {"bid_price": bid, "ask_price": ask, "mid_price": (bid + ask) / 2, "spread": ask - bid}
+
+
+_ADDERS: dict[Kind, Callable[[Columns, Any], None]] = {
+    "trades": Columns._trades,
+    "quotes": Columns._quotes,
+    "bars": Columns._bars,
+    "values": Columns._values,
+}
 
 
 def _present(prices: pl.Series) -> pl.Series:

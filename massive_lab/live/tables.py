@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -34,7 +35,7 @@ _TIMES: dict[Kind, str] = {"trades": "ts_sip", "quotes": "ts_sip", "values": "ts
 class _Piece:
     frame: pl.DataFrame
     oldest_ns: int
-    newest_ns: int
+    """No row is older."""
 
 
 class RollingTable:
@@ -46,7 +47,7 @@ class RollingTable:
     max_rows : int
         Rows kept; older ones leave first.
     keep_s : float, optional
-        Rows of which the event time lies more than this before the newest one of the table leave too.
+        Rows of which the event time lies more than this before the newest that ever came leave too.
 
     Attributes
     ----------
@@ -133,9 +134,7 @@ class RollingTable:
             if not self._is_settled:
                 self._settle()
             self._trim()
-            if self._cutoff_ns() > min((piece.oldest_ns for piece in self._pieces), default=0):
-                self._keep(self._young(self._joined()))
-            elif len(self._pieces) > _MANY_PIECES:
+            if len(self._pieces) > _MANY_PIECES:
                 self._keep(self._joined())
             whole = self._joined()
         if symbols is None:
@@ -205,14 +204,16 @@ class RollingTable:
             self._trim()
 
     def _append(self, frame: pl.DataFrame) -> None:
-        times = frame[self._time].to_physical()
-        self._pieces.append(_Piece(frame, times.min(), times.max()))  # type: ignore[arg-type]
+        oldest_ns: Any = frame[self._time].to_physical().min()
+        self._pieces.append(_Piece(frame, oldest_ns))
         self._n_rows += frame.height
 
     def _trim(self) -> None:
-        cutoff = self._cutoff_ns()
-        while self._pieces and self._pieces[0].newest_ns < cutoff:
-            self._n_rows -= self._pieces.pop(0).frame.height
+        if self._keep_ns is not None:
+            cutoff = self._newest_ms * 1_000_000 - self._keep_ns
+            if any(piece.oldest_ns < cutoff for piece in self._pieces):
+                self._pieces = [young for piece in self._pieces if (young := self._young(piece, cutoff)).frame.height]
+                self._n_rows = sum(piece.frame.height for piece in self._pieces)
         while (surplus := self._n_rows - self._max_rows) > 0:
             oldest = self._pieces[0]
             n_out = min(surplus, oldest.frame.height)
@@ -220,16 +221,13 @@ class RollingTable:
             if n_out == oldest.frame.height:
                 del self._pieces[0]
             else:
-                self._pieces[0] = _Piece(oldest.frame.slice(n_out), oldest.oldest_ns, oldest.newest_ns)
+                self._pieces[0] = _Piece(oldest.frame.slice(n_out), oldest.oldest_ns)
 
-    def _cutoff_ns(self) -> int:
-        """Rows before this are too old; 0 without a bound."""
-        if self._keep_ns is None or not self._pieces:
-            return 0
-        return max(piece.newest_ns for piece in self._pieces) - self._keep_ns
-
-    def _young(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.filter(pl.col(self._time).to_physical() >= self._cutoff_ns())
+    def _young(self, piece: _Piece, cutoff_ns: int) -> _Piece:
+        if piece.oldest_ns >= cutoff_ns:
+            return piece
+        rows = piece.frame.filter(pl.col(self._time).to_physical() >= cutoff_ns)
+        return _Piece(rows, cutoff_ns)
 
     def _joined(self) -> pl.DataFrame:
         frames = [piece.frame for piece in self._pieces]
