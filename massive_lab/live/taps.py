@@ -96,6 +96,10 @@ class HeardClock:
             tap.read(self._cluster, now_ns)
         return now_ns
 
+    def unheard_ns(self) -> int:
+        """UTC ns, told to nobody."""
+        return self._clock.now_ns()
+
 
 class RestEar:
     """Hears the requests made by one task of a hub, and by the tasks it starts, and tells the hub's taps."""
