@@ -51,7 +51,7 @@ class Callback:
     ----------
     name : str
     n_calls : int
-        Calls that have returned, with or without an error.
+        Calls so far.
     error : Exception or None
         What ended it.
     """
@@ -73,6 +73,9 @@ class Callback:
         self._task: asyncio.Task[None] | None = None
         # Not waited for by the interpreter, which could otherwise never exit while a function blocks; see `_at_exit`.
         self._thread = threading.Thread(target=self._main, name=f"massive_lab {self.name} callback", daemon=True)
+
+    def start(self) -> None:
+        """Begin; called once, by what made it."""
         _running.add(self)
         self._thread.start()
 

@@ -185,8 +185,9 @@ class Reader(Generic[E]):
             raise ClosedError(f"The reader {self.name} is closed.")
         bounds = replace(self._bounds, tell=_log.warning)
         own: Reader[E] = Reader(self._host, self._table, self._topics, self._symbols, bounds, session=self._session)
-        own._begin()
         callback = Callback(own, function, on_error)
+        own._begin()
+        callback.start()
         callbacks = self._host.callbacks
         callbacks.difference_update([ended for ended in list(callbacks) if not ended.is_running])
         callbacks.add(callback)
