@@ -70,6 +70,8 @@ class Mailbox:
         Events lost by the rule so far. Superseded events are not lost: see `n_superseded`.
     n_superseded : int
         Events that a newer one of the same symbol replaced, by the rule ``latest``.
+    keeps_newest_only : bool
+        Whether events of the past are not worth sending here.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class Mailbox:
         self.inbox: list[Event] = []
         self.n_dropped = 0
         self.n_superseded = 0
+        self.keeps_newest_only = overflow == "latest"
         self._limit = limit
         self._max_bytes = math.inf if max_bytes is None else max_bytes
         self._max_age_s = math.inf if max_age_s is None else max_age_s
