@@ -31,8 +31,10 @@ class _Source(Protocol):
 
     @property
     def n_dropped(self) -> int: ...
+    @property
+    def is_closed(self) -> bool: ...
     def get(self, timeout: float | None = None) -> Any: ...
-    def __aiter__(self) -> Any: ...
+    async def __anext__(self) -> Any: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -100,6 +102,9 @@ class Callback:
                 event = self._source.get()
             except ClosedError:
                 return
+            except Exception as error:  # noqa: BLE001  whatever ended the feed
+                self._interrupted(error)
+                continue
             try:
                 result = self._function(event)
             except Exception as error:  # noqa: BLE001  the user's own
@@ -118,7 +123,14 @@ class Callback:
                 self._task.cancel()  # type: ignore[union-attr]
         try:
             await self._settle(pending)
-            async for event in self._source:
+            while True:
+                try:
+                    event = await anext(self._source)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:  # noqa: BLE001  whatever ended the feed
+                    self._interrupted(error)
+                    continue
                 try:
                     result: object = self._function(event)
                 except Exception as error:  # noqa: BLE001  the user's own
@@ -140,6 +152,11 @@ class Callback:
             await pending
         except Exception as error:  # noqa: BLE001  the user's own
             self._failed(error)
+
+    def _interrupted(self, error: Exception) -> None:
+        if self._source.is_closed:
+            raise error
+        self._failed(error)  # told once, and there may be more events when the feed is back
 
     def _failed(self, error: Exception) -> None:
         on_error, self._on_error = self._on_error, None

@@ -11,7 +11,15 @@ import threading
 import pytest
 
 from massive_lab.clock import SystemClock
-from massive_lab.errors import ClosedError, EventsDropped, InvalidRequest, SlowReader, SubscriptionFailed, Timeout
+from massive_lab.errors import (
+    ClosedError,
+    EventsDropped,
+    InvalidRequest,
+    SlowReader,
+    SubscriptionFailed,
+    Timeout,
+    Unauthorized,
+)
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
@@ -276,6 +284,25 @@ def test_what_ends_the_reader_ends_the_callback(open_live, served):
         callback.wait(WAIT_S)
     assert [event.ms for event in heard] == [0, 1, 2]
     assert [type(error) for error in errors] == [SlowReader]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
+def test_a_feed_that_is_refused_for_now_is_told_to_on_error_and_read_on(open_live, served, is_async):
+    upstream, *_ = served
+    live = open_live("AAPL")
+    heard, errors = Heard(), Heard()
+
+    async def coroutine(event):
+        heard(event)
+
+    callback = live.trades().on(coroutine if is_async else heard, on_error=errors)
+    push(upstream, trade(1))
+    heard.until(1)
+    callback._source._mailbox.tell_once(Unauthorized("The key is refused."))
+    errors.until(1)
+    push(upstream, trade(2))
+    heard.until(2)
+    callback.close()
 
 
 def test_a_denied_topic_reaches_the_callback(served):
