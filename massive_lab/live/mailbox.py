@@ -240,11 +240,6 @@ class Mailbox:
             return len(self._queue) + len(self._newest)
 
     @property
-    def keeps_newest_only(self) -> bool:
-        """Whether an event older than what has come is of no use here."""
-        return self._overflow == "latest"
-
-    @property
     def n_bytes(self) -> int:
         """Bytes held now, by `EVENT_BYTES`."""
         return self._n_bytes
