@@ -250,22 +250,24 @@ class Schedule:
     def _learn(self, x: _Symbol, seen: Seen) -> None:
         if seen.market is not None:
             x.is_closed = seen.market == "closed"
-        x.n_unchanged = x.n_unchanged + 1 if seen.price is None or seen.price == x.price else 0
-        if seen.price is not None:
-            self._move(x, seen.price)
+        longest_s = max(self.base_s, self._policy.poll_closed_s)
         if x.is_closed:
-            x.interval_s = max(self.base_s, self._policy.poll_closed_s)
+            # That nothing moves says nothing of the market to come.
+            x.n_unchanged, x.interval_s = 0, longest_s
         else:
-            x.interval_s = min(self.base_s * self._factor(x), max(self.base_s, self._policy.poll_closed_s))
+            x.n_unchanged = x.n_unchanged + 1 if seen.price is None or seen.price == x.price else 0
+            if seen.price is not None:
+                self._move(x, seen.price)
+            x.interval_s = min(self.base_s * self._factor(x), longest_s)
+        if seen.price is not None:
+            x.price, x.heard_s = seen.price, x.asked_s
 
     def _move(self, x: _Symbol, price: float) -> None:
-        asked_s = x.asked_s
-        if x.price and x.heard_s is not None and asked_s is not None and asked_s > x.heard_s:
+        if x.price and x.heard_s is not None and x.asked_s is not None and x.asked_s > x.heard_s:
             # A price that wanders moves by the root of the time it had.
-            move = abs(price / x.price - 1) * math.sqrt(self.base_s / (asked_s - x.heard_s))
+            move = abs(price / x.price - 1) * math.sqrt(self.base_s / (x.asked_s - x.heard_s))
             x.n_moves = min(x.n_moves + 1, _WILDER)
             x.move += (move - x.move) / x.n_moves
-        x.price, x.heard_s = price, asked_s
 
     def _factor(self, x: _Symbol) -> float:
         policy = self._policy
