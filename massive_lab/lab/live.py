@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from massive_lab.config import Secret
 from massive_lab.errors import ClosedError, InvalidRequest
+from massive_lab.frames.reconcile import reconcile_bars
 from massive_lab.live import registry
 from massive_lab.live.macro_input import SYMBOLS
 from massive_lab.live.session import Live
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame, outage_frame, warning_frame
 from massive_lab.loaders.backfill import Backfiller
+from massive_lab.loaders.reference import conditions
 from massive_lab.loaders.snapshots import SnapshotPoller
 from massive_lab.schema.symbols import parse_many
 from massive_lab.typing import Symbols
 
 if TYPE_CHECKING:
     from massive_lab.lab.core import Core
+    from massive_lab.live.capture.record import Recording
     from massive_lab.live.duplicates import LoadWatch
     from massive_lab.live.macro import Macro
     from massive_lab.live.macro_input import Loaded
@@ -51,6 +55,7 @@ class LiveAccess:
         self._runner = runner
         self._session = session
         self._lives = lives
+        self._conditions: pl.DataFrame | None = None
         self._loads = loads
         loads.finder.streamed = self._streamed
 
@@ -82,6 +87,48 @@ class LiveAccess:
                 return live
             live.close()  # the client was closed meanwhile, and may not have seen it
         raise ClosedError("The client is closed.", hint="Connect again.")
+
+    def record(self, path: str | os.PathLike[str]) -> Recording:
+        """Record every feed of this client, those that are open and those to come, until the recording is closed.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to make. While recording it is ``<path>.part``, which is readable up to the last whole second even after
+            a crash.
+
+        Returns
+        -------
+        massive_lab.live.capture.record.Recording
+            Close it, or use it in a ``with`` block; closing the client ends it as well. `massive_lab.replay` plays it.
+
+        Raises
+        ------
+        InvalidRequest
+            When there is such a file, or the key is too short to be told from data: no key is ever written.
+        CaptureError
+            When the file cannot be made.
+        ClosedError
+            When the client is closed.
+
+        Examples
+        --------
+        >>> with lab.live.record("/nonexistent/session.mlcap"):
+        ...     pass
+        Traceback (most recent call last):
+        massive_lab.errors.CaptureError: The capture session.mlcap cannot be written: No such file or directory. Check ...
+        """
+        from massive_lab.live.capture.record import Recording
+
+        lab = self._lab
+        if lab.closed:
+            raise ClosedError("The client is closed.", hint="Connect again.")
+        plan = self._session.plan
+        recording = Recording(path, lab.settings, self._runner, plan=plan.tier if plan else None)
+        lab._parts.recordings.append(recording)
+        if lab.closed:
+            recording.end()  # the client was closed meanwhile, and may not have seen it
+        return recording
 
     def macro(
         self, *, years: int = 3, indicators: Sequence[str] = MACRO_INDICATORS, stale_s: float = 30.0
@@ -150,6 +197,56 @@ class LiveAccess:
         live = self(SYMBOLS, CHANNELS)
         return Macro(live, state, lab.clock, self._runner, load, is_sandbox=lab.settings.sandbox)
 
+    def reconcile(
+        self, live: Live, symbols: Symbols | None = None, *, timeframe: str = "1m", bars: str = "stream"
+    ) -> pl.DataFrame:
+        """The trades of a feed beside the vendor's bars: every difference with its cause.
+
+        Parameters
+        ----------
+        live : Live
+            With trades (``T``), and the bars asked for.
+        symbols : str or sequence of str, optional
+            Some of the feed's; all when left out.
+        timeframe : {"1m", "1s"}
+        bars : {"stream", "rest"}
+            Those that came over the socket (channels ``AM`` and ``A``), or those that REST gives now.
+
+        Returns
+        -------
+        polars.DataFrame
+            As `massive_lab.reconcile_bars` gives it; a gap of the feed that REST has not filled is a ``missing_trade``.
+
+        Raises
+        ------
+        InvalidRequest
+            The feed lacks a topic, or there is no such timeframe or source.
+
+        Examples
+        --------
+        >>> with lab.live(["AAPL"], channels=("T", "AM")) as live:
+        ...     lab.live.reconcile(live, "AAPL").filter(cause="unexplained").height
+        0
+        """
+        return reconcile_bars(**self._runner.call(self._ticks_and_bars(live, symbols, timeframe, bars)))
+
+    async def areconcile(
+        self, live: Live, symbols: Symbols | None = None, *, timeframe: str = "1m", bars: str = "stream"
+    ) -> pl.DataFrame:
+        """As `reconcile`, from any event loop."""
+        return reconcile_bars(**await self._runner.acall(self._ticks_and_bars(live, symbols, timeframe, bars)))
+
+    async def _ticks_and_bars(
+        self, live: Live, symbols: Symbols | None, timeframe: str, source: str
+    ) -> dict[str, Any]:
+        from massive_lab.lab.reconcile import check_choice, ticks_and_bars
+
+        check_choice(timeframe, source)
+        if self._conditions is None:
+            self._conditions = await conditions(self._session)
+        found = await ticks_and_bars(self._session, live, symbols, timeframe, source)
+        return {**found, "conditions": self._conditions, "timeframe": timeframe}
+
     def status(self) -> pl.DataFrame:
         """One row per cluster with an open feed; columns as `massive_lab.live.session.Live.status`."""
         return self._runner.call(self._status())
@@ -159,7 +256,7 @@ class LiveAccess:
         return self._runner.call(self._topics())
 
     def gaps(self) -> pl.DataFrame:
-        """Spans in which nothing was received; columns as `massive_lab.live.session.Live.gaps`."""
+        """Outages by topic, and what became of each; columns as `massive_lab.live.session.Live.gaps`."""
         return self._runner.call(self._gaps())
 
     def outages(self) -> pl.DataFrame:

@@ -144,16 +144,17 @@ class Gaps:
 
     def _late_sinks(self, span: Span) -> dict[Sink, int]:
         """Sinks of readers that were opened after the gap began, and since when, by the exchange's clock."""
+        readers = [reader for reader in self._hub.readers if covers(reader.topic, span.topic)]
+        late = [reader for reader in readers if reader.opened_ns > span.start_ns]
+        if not late:
+            return {}
+        # A sink that was there before by another reader is not late.
+        early = {sink for reader in readers if reader.opened_ns <= span.start_ns for sink in reader.sinks}
         opened: dict[Sink, int] = {}
-        for reader in self._hub.readers:
-            if covers(reader.topic, span.topic):
-                for sink in reader.sinks:
-                    opened[sink] = min(opened.get(sink, reader.opened_ns), reader.opened_ns)
-        return {
-            sink: self._stitcher.exchange_ms(since_ns) or 0
-            for sink, since_ns in opened.items()
-            if since_ns > span.start_ns
-        }
+        for reader in late:
+            for sink in set(reader.sinks) - early:
+                opened[sink] = min(opened.get(sink, reader.opened_ns), reader.opened_ns)
+        return {sink: self._stitcher.exchange_ms(since_ns) or 0 for sink, since_ns in opened.items()}
 
     def _tell(self) -> None:
         hub = self._hub
