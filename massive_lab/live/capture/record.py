@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from massive_lab.typing import Cluster
 
 __all__ = ["HubTap", "Recording", "told_error"]
 
+_log = logging.getLogger("massive_lab.capture")
 _HEADERS = ("retry-after", "x-request-id")
 
 
@@ -279,6 +281,13 @@ class Recording:
             if self.summary is None:
                 raise self._writer.error or CaptureError(f"The capture {self.path.name} was not completed.")
             return self.summary
+
+    def end(self) -> None:
+        """As `close`, for the client that is closed: what went wrong is logged, and stays in `error`."""
+        try:
+            self.close()
+        except CaptureError as error:
+            _log.error("%s", error)
 
     def __enter__(self) -> Self:
         return self
