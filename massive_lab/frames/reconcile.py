@@ -51,6 +51,7 @@ FIELDS = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _STEPS = CAUSES[:4]
 _S = 10**9
 _TS = pl.Datetime("ns", "UTC")
+_NEVER = 2**63 - 1
 _KEY = ("symbol", "window")
 _OUT: dict[str, Any] = {
     "symbol": pl.String(), "ts_event": _TS, "ts_close": _TS, "field": pl.String(), "vendor": pl.Float64(),
@@ -109,7 +110,8 @@ def reconcile_bars(
         where such an interval is cut by either, trades may be missing from it.
     gaps : polars.DataFrame or pandas.DataFrame, optional
         Columns `start` and `end`: spans in which trades may be missing, as ``lab.live.gaps()`` has them. With a column
-        `topic`, only those of ``T.`` topics count, each for its symbol.
+        `topic`, only those of ``T.`` topics count, each for its symbol; with a column `state`, not those that are
+        ``filled``. Trades with `ts_recv` say besides where the gap lies on the market's clock.
 
     Returns
     -------
@@ -139,8 +141,8 @@ def reconcile_bars(
     --------
     >>> from massive_lab.frames.build import build
     >>> minute, t = 60 * 10**9, 1_748_872_800 * 10**9
-    >>> trades = build("trades", {"symbol": "A", "ts_sip": [t + 1, t + 2, t + 3], "price": [5.0, 9.0, 6.0], "size": [100.0, 1.0, 100.0],
-    ...                           "conditions": [None, [37], None], "sequence": [1, 2, 3]})
+    >>> trades = build("trades", {"symbol": "A", "ts_sip": [t + 1, t + 2, t + 3], "price": [5.0, 9.0, 6.0],
+    ...                           "size": [100.0, 1.0, 100.0], "conditions": [None, [37], None], "sequence": [1, 2, 3]})
     >>> bars = build("bars", {"symbol": "A", "ts_event": [t], "ts_close": [t + minute], "open": [5.0], "high": [6.0],
     ...                       "low": [5.0], "close": [6.0], "volume": [201.0], "vwap": [5.5]})
     >>> rules = build("conditions", {"condition": [37], "type": "sale_condition", "name": "Odd Lot Trade",
@@ -153,8 +155,9 @@ def reconcile_bars(
     length = grid.duration_ns
     if length not in (_S, 60 * _S):
         raise InvalidRequest(f"timeframe is {grid}.", hint="Use '1s' or '1m'.")
-    spans = _spans(to_polars(gaps)) if gaps is not None else []
-    ticks = _ticks(to_polars(trades))
+    given = to_polars(trades)
+    ticks = _ticks(given)
+    spans = _spans(to_polars(gaps), given) if gaps is not None else []
     vendor = _vendor(to_polars(bars), length)
     ticks = with_flags(ticks, conditions_of(None if conditions is None else to_polars(conditions)))
     ticks = ticks.with_columns(
@@ -213,15 +216,29 @@ def _vendor(bars: pl.DataFrame, length: int) -> pl.DataFrame:
     )
 
 
-def _spans(gaps: pl.DataFrame) -> list[Span]:
+def _spans(gaps: pl.DataFrame, trades: pl.DataFrame) -> list[Span]:
+    """Gaps of trades that REST has not filled, by the time of the market."""
     _need(gaps, ("start", "end"), "gaps")
-    topics = gaps["topic"].to_list() if "topic" in gaps.columns else [None] * gaps.height
-    ends = gaps.select(_stamp("start"), _stamp("end")).rows()
-    parted = [(topic or "T.*").partition(".") for topic in topics]
-    return [
-        Span(symbol, start, end)
-        for (channel, _, symbol), (start, end) in zip(parted, ends, strict=True) if channel == "T"
-    ]  # fmt: skip
+    blank = {name: pl.lit(None, dtype=pl.String).alias(name) for name in ("topic", "state") if name not in gaps.columns}
+    rows = gaps.with_columns(**blank).filter(pl.col("state").is_null() | (pl.col("state") != "filled"))
+    found = []
+    for topic, start, end in rows.select("topic", _stamp("start"), _stamp("end").fill_null(_NEVER)).iter_rows():
+        channel, _, symbol = (topic or "T.*").partition(".")
+        if channel == "T":
+            found.append(Span(symbol, start, end))
+            found += _as_received(trades, symbol, start, end)
+    return found
+
+
+def _as_received(trades: pl.DataFrame, symbol: str, start: int, end: int) -> list[Span]:
+    """The same gap by what came last before it and first after it: our clock is not the market's."""
+    if not {"ts_recv", "source"} <= set(trades.columns):
+        return []
+    own = trades if symbol == "*" else trades.filter(pl.col("symbol") == symbol)
+    own = own.filter(pl.col("source") == "stream").select(sip=_stamp("ts_sip"), came=_stamp("ts_recv"))
+    before = own.filter(pl.col("came") <= start)["sip"].max()
+    after = own.filter(pl.col("came") >= end)["sip"].min()
+    return [Span(symbol, before if isinstance(before, int) else 0, after if isinstance(after, int) else _NEVER)]
 
 
 def _within(

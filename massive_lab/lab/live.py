@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -228,24 +228,26 @@ class LiveAccess:
         ...     lab.live.reconcile(live, "AAPL").filter(cause="unexplained").height
         0
         """
-        return reconcile_bars(**self._runner.call(self._ticks_and_bars(live, symbols, timeframe, bars)))
+        trades, own, rules, gaps = self._runner.call(self._ticks_and_bars(live, symbols, timeframe, bars))
+        return reconcile_bars(trades, own, rules, timeframe, gaps=gaps)
 
     async def areconcile(
         self, live: Live, symbols: Symbols | None = None, *, timeframe: str = "1m", bars: str = "stream"
     ) -> pl.DataFrame:
         """As `reconcile`, from any event loop."""
-        return reconcile_bars(**await self._runner.acall(self._ticks_and_bars(live, symbols, timeframe, bars)))
+        trades, own, rules, gaps = await self._runner.acall(self._ticks_and_bars(live, symbols, timeframe, bars))
+        return reconcile_bars(trades, own, rules, timeframe, gaps=gaps)
 
     async def _ticks_and_bars(
         self, live: Live, symbols: Symbols | None, timeframe: str, source: str
-    ) -> dict[str, Any]:
+    ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         from massive_lab.lab.reconcile import check_choice, ticks_and_bars
 
         check_choice(timeframe, source)
         if self._conditions is None:
             self._conditions = await conditions(self._session)
-        found = await ticks_and_bars(self._session, live, symbols, timeframe, source)
-        return {**found, "conditions": self._conditions, "timeframe": timeframe}
+        trades, bars, gaps = await ticks_and_bars(self._session, live, symbols, timeframe, source)
+        return trades, bars, self._conditions, gaps
 
     def status(self) -> pl.DataFrame:
         """One row per cluster with an open feed; columns as `massive_lab.live.session.Live.status`."""
