@@ -16,6 +16,7 @@ from massive_lab.clock import Clock, SystemClock
 from massive_lab.config import Secret, Settings, read_settings
 from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
 from massive_lab.frames.convert import check_kind
+from massive_lab.live.duplicates import LoadWatch
 from massive_lab.loaders.session import Session
 from massive_lab.schema.plans import plan as plan_of
 from massive_lab.telemetry import Telemetry
@@ -29,10 +30,32 @@ if TYPE_CHECKING:
     from massive_lab.lab.aio import AsyncLab
     from massive_lab.lab.live import LiveAccess
     from massive_lab.lab.sync import Lab
+    from massive_lab.live.capture.record import Recording
+    from massive_lab.live.core import Core as LiveCore
     from massive_lab.live.session import Live
     from massive_lab.sandbox.process import SandboxProcess
 
 __all__ = ["Core", "aconnect", "connect"]
+
+
+class _Lives(weakref.WeakSet["Live"]):
+    """The feeds of a client, and what is left of those that nobody refers to any more until it has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cores: set[LiveCore] = set()
+
+    def add(self, live: Live) -> None:
+        super().add(live)
+        self.cores = {core for core in self.cores if not core.ended.is_set()} | {live.core}
+
+    def close(self, runner: Runner) -> None:
+        for live in list(self):
+            live.close()
+        for core in list(self.cores):
+            # The collector was here first: the feed is ending, and is waited for rather than cut.
+            if not core.ended.is_set():
+                runner.call(core.aclose())
 
 
 class _Parts:
@@ -42,7 +65,8 @@ class _Parts:
         self.runner = runner
         self.session = session
         self.sandbox = sandbox
-        self.lives: weakref.WeakSet[Live] = weakref.WeakSet()
+        self.lives = _Lives()
+        self.recordings: list[Recording] = []
         self.closed = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -62,18 +86,21 @@ class _Parts:
                 self.sandbox.close()
             return
         try:
-            for live in list(self.lives):
-                live.close()
+            self.lives.close(self.runner)
             self.runner.call(self.session.aclose())
         except ClosedError:
             pass  # the loop thread has ended already, and with it all that it ran
         finally:
             # Ctrl-C in the middle skips a step, never what comes after it.
             try:
-                self.runner.release()
+                for recording in self.recordings:
+                    recording.end()
             finally:
-                if self.sandbox is not None:
-                    self.sandbox.close()
+                try:
+                    self.runner.release()
+                finally:
+                    if self.sandbox is not None:
+                        self.sandbox.close()
 
     def forget(self) -> None:
         """Close from a thread of its own: the garbage collector may strike anywhere, also in the loop thread."""
@@ -121,6 +148,7 @@ class Core:
         self.telemetry = Telemetry()
         self.clock = clock or SystemClock()
         self._frame: FrameKind = frame
+        self._loads = LoadWatch(self.telemetry, self.clock)
         self._session = Session(settings, telemetry=self.telemetry, clock=self.clock, plan=limits, progress=progress)
         self._runner = Runner.acquire()
         self._parts = _Parts(self._runner, self._session, sandbox)
@@ -139,7 +167,7 @@ class Core:
     def _live(self) -> LiveAccess:
         from massive_lab.lab.live import LiveAccess
 
-        return LiveAccess(self, self._runner, self._session, self._parts.lives)
+        return LiveAccess(self, self._runner, self._session, self._parts.lives, self._loads)
 
     def _kind(self, work: Coroutine[Any, Any, Any], frame: FrameKind | None) -> FrameKind:
         """The kind of frame to give back; checked before anything is asked for."""
