@@ -245,7 +245,9 @@ class Schedule:
 
     @property
     def _near_s(self) -> float:
-        return self.base_s * self._policy.poll_fastest
+        """What is due within this may as well be asked for now. Calls with room to spare are at least as far apart."""
+        shortest_s = min((x.interval_s for x in self._symbols.values()), default=0.0)
+        return self._policy.poll_fastest * max(self.base_s, shortest_s)
 
     def _learn(self, x: _Symbol, seen: Seen) -> None:
         if seen.market is not None:

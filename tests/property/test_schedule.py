@@ -131,7 +131,9 @@ def test_calls_stay_within_the_budget_and_nobody_starves(
         assert all(rehearsal.now - asked[s] <= schedule.bound_s + slack for s in rehearsal.symbols[cluster])
 
 
-@given(st.lists(st.tuples(st.sampled_from(CLASSES), st.integers(1, 9_000)), min_size=1, max_size=12), st.integers(1, 2_000))
+@given(
+    st.lists(st.tuples(st.sampled_from(CLASSES), st.integers(1, 9_000)), min_size=1, max_size=12), st.integers(1, 2_000)
+)
 def test_quotas_are_whole_within_the_limit_and_do_not_depend_on_who_came_first(
     joins: list[tuple[str, int]], calls_per_minute: int
 ) -> None:
@@ -227,7 +229,10 @@ def test_ten_thousand_symbols_are_served_in_turn_within_the_plan(
             assert min(counter.values()) >= math.floor(minutes * 60 / rehearsal.schedules[cluster].bound_s) - 1
             if pace.interval_s > POLICY.poll_closed_s:
                 assert max(counter.values()) - min(counter.values()) <= 1, "in a round everybody has one turn"
-            assert pace.note == f"degraded: each symbol every {pace.interval_s:.3g} s instead of {POLICY.poll_s[cluster]:g} s"
+            assert (
+                pace.note
+                == f"degraded: each symbol every {pace.interval_s:.3g} s instead of {POLICY.poll_s[cluster]:g} s"
+            )
 
 
 @pytest.mark.parametrize(
