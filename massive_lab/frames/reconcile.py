@@ -16,7 +16,8 @@ cause              rule
 What is different after these steps is looked into once more: ``late_print`` (the bar is from before a late print was
 published), ``correction`` (from before a correction), ``condition_code`` (a condition that is not in the table),
 ``rounding`` (a last decimal, or the order within a millisecond, which the stream does not tell), ``missing_trade`` (the
-trades have a hole or an end there); and what is left is ``unexplained``.
+vendor counted more, and the trades have a hole or an end there), ``missing_bar`` (the bars have a hole there); and what is
+left is ``unexplained``.
 
 Sources: the update rules are those of the vendor's conditions reference; correction codes are those of the consolidated
 tape (0 and 12 stand, 1, 7, 8, 10 and 11 do not). The vendor documents besides: bars outside regular hours are made of Form T
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["CAUSES", "reconcile_bars"]
 
 CAUSES = (
-    "late_print", "correction", "odd_lot", "condition_code", "rounding", "missing_trade", "unexplained"
+    "late_print", "correction", "odd_lot", "condition_code", "rounding", "missing_trade", "missing_bar", "unexplained"
 )  # fmt: skip
 FIELDS = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _STEPS = CAUSES[:4]
@@ -109,9 +110,9 @@ def reconcile_bars(
         those between the first and the last bar of a symbol that reach into the time between its first and its last trade;
         where such an interval is cut by either, trades may be missing from it.
     gaps : polars.DataFrame or pandas.DataFrame, optional
-        Columns `start` and `end`: spans in which trades may be missing, as ``lab.live.gaps()`` has them. With a column
-        `topic`, only those of ``T.`` topics count, each for its symbol; with a column `state`, not those that are
-        ``filled``. Trades with `ts_recv` say besides where the gap lies on the market's clock.
+        Columns `start` and `end`: spans in which events may be missing, as ``lab.live.gaps()`` has them. With a column
+        `topic`, each counts for its symbol and for trades (``T``) or bars (``A``, ``AM``); with a column `state`, those
+        that are ``filled`` do not count. Trades with `ts_recv` say besides where the gap lies on the market's clock.
 
     Returns
     -------
@@ -195,8 +196,9 @@ def _ticks(trades: pl.DataFrame) -> pl.DataFrame:
     )
     conditions = pl.col("conditions").cast(pl.List(pl.Int64))
     ticks = trades.select(
-        "symbol", "price", "size", "sequence", keyed(conditions), sip=_stamp("ts_sip"),
-        time=pl.coalesce(_stamp("ts_participant"), _stamp("ts_sip")), correction=pl.col("correction").fill_null(0),
+        "symbol", pl.col("price", "size").cast(pl.Float64), pl.col("sequence").cast(pl.Int64), keyed(conditions),
+        sip=_stamp("ts_sip"), time=pl.coalesce(_stamp("ts_participant"), _stamp("ts_sip")),
+        correction=pl.col("correction").cast(pl.Int64).fill_null(0),
     )  # fmt: skip
     return ticks.filter(pl.col("price").is_not_null() & pl.col("size").is_not_null())
 
@@ -217,28 +219,27 @@ def _vendor(bars: pl.DataFrame, length: int) -> pl.DataFrame:
 
 
 def _spans(gaps: pl.DataFrame, trades: pl.DataFrame) -> list[Span]:
-    """Gaps of trades that REST has not filled, by the time of the market."""
+    """Gaps that REST has not filled, by our clock and by the market's."""
     _need(gaps, ("start", "end"), "gaps")
     blank = {name: pl.lit(None, dtype=pl.String).alias(name) for name in ("topic", "state") if name not in gaps.columns}
     rows = gaps.with_columns(**blank).filter(pl.col("state").is_null() | (pl.col("state") != "filled"))
     found = []
     for topic, start, end in rows.select("topic", _stamp("start"), _stamp("end").fill_null(_NEVER)).iter_rows():
-        channel, _, symbol = (topic or "T.*").partition(".")
-        if channel == "T":
-            found.append(Span(symbol, start, end))
-            found += _as_received(trades, symbol, start, end)
+        channel, _, symbol = (topic or "*.*").partition(".")
+        bounds = [(start, end), *_as_received(trades, symbol, start, end)]
+        found += [Span(channel, symbol, since, until) for since, until in bounds]
     return found
 
 
-def _as_received(trades: pl.DataFrame, symbol: str, start: int, end: int) -> list[Span]:
-    """The same gap by what came last before it and first after it: our clock is not the market's."""
+def _as_received(trades: pl.DataFrame, symbol: str, start: int, end: int) -> list[tuple[int, int]]:
+    """A gap by what came last before it and first after it: our clock is not the market's."""
     if not {"ts_recv", "source"} <= set(trades.columns):
         return []
     own = trades if symbol == "*" else trades.filter(pl.col("symbol") == symbol)
     own = own.filter(pl.col("source") == "stream").select(sip=_stamp("ts_sip"), came=_stamp("ts_recv"))
     before = own.filter(pl.col("came") <= start)["sip"].max()
     after = own.filter(pl.col("came") >= end)["sip"].min()
-    return [Span(symbol, before if isinstance(before, int) else 0, after if isinstance(after, int) else _NEVER)]
+    return [(before if isinstance(before, int) else 0, after if isinstance(after, int) else _NEVER)]
 
 
 def _within(

@@ -13,12 +13,15 @@ __all__ = ["Span", "explain"]
 _MS = 1_000_000
 _STEPS = ("late_print", "odd_lot", "condition_code")
 _LAST_DECIMAL = 1.01e-4
+_DELAY = 10 * 10**9
+"""A bar comes at most so long after its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Trades may be missing in ``[start, end)``; of one symbol, or of all (``*``)."""
+    """Events of a channel may be missing in ``[start, end)``; of one symbol or of all, ``*``."""
 
+    channel: str
     symbol: str
     start: int
     end: int
@@ -63,8 +66,12 @@ def explain(
         some = own.get((symbol, window), [])
         bar = bars.get((symbol, window))
         cause, detail = _account(some, bar, fields, window + length)
-        if cause == "unexplained" and (hole := _hole(symbol, window, window + length, known[symbol], spans)):
-            cause, detail = "missing_trade", f"{hole} {detail}"
+        own_spans = [span for span in spans if span.symbol in ("*", symbol)]
+        if cause == "unexplained" and bar is None and _lost(window + length, own_spans):
+            cause, detail = "missing_bar", f"A gap of the bars reaches over it. {detail}"
+        elif cause == "unexplained" and _has_more(some, bar):
+            hole = _hole(window, window + length, known[symbol], own_spans)
+            cause, detail = ("missing_trade", f"{hole} {detail}") if hole else (cause, detail)
         told += [(symbol, window, field, cause, detail) for field in fields]
     return told
 
@@ -83,10 +90,24 @@ def _ticks_of(ticks: pl.DataFrame) -> dict[tuple[str, int], list[_Tick]]:
     return found
 
 
-def _hole(symbol: str, start: int, end: int, known: tuple[int, int], spans: Sequence[Span]) -> str:
-    for span in spans:
-        if span.symbol in ("*", symbol) and span.start < end and span.end > start:
-            return "A gap reaches into it."
+def _lost(end: int, spans: Sequence[Span]) -> bool:
+    """Whether the bar of an interval may have come in a gap: seconds after its end."""
+    return any(span.channel != "T" and span.start < end + _DELAY and span.end > end for span in spans)
+
+
+def _has_more(ticks: list[_Tick], bar: dict[str, Any] | None) -> bool:
+    """Whether the vendor counted what is not here; a field that it does not tell says nothing against it."""
+    if bar is None:
+        return False
+    counted = [tick for tick in ticks if tick.volume and not tick.is_void]
+    n, volume = bar.get("trade_count"), bar.get("volume")
+    more = volume is None or volume > sum(tick.size for tick in counted) + _LAST_DECIMAL
+    return more and (n is None or n > len(counted))
+
+
+def _hole(start: int, end: int, known: tuple[int, int], spans: Sequence[Span]) -> str:
+    if any(span.channel in ("*", "T") and span.start < end and span.end > start for span in spans):
+        return "A gap reaches into it."
     if start < known[0]:
         return "The trades begin within it."
     return "The trades end within it." if known[1] < end else ""
