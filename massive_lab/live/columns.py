@@ -29,7 +29,7 @@ TABLES: dict[Kind, str] = {
 }
 _SCHEMAS = {kind: to_schema(name) for kind, name in TABLES.items()}
 _MS = 1_000_000
-BATCH = 512
+BATCH = 1_024
 """Events packed at a time: few enough that they are still in the processor's cache, and their memory is used again."""
 _FLOAT, _INT, _CODE = "d", "q", "I"
 _TYPES: dict[str, Any] = {_FLOAT: np.float64, _INT: np.int64, _CODE: np.uint32}

@@ -26,7 +26,7 @@ from massive_lab.live.topics import Kind
 __all__ = ["RollingTable"]
 
 # Large enough that the fixed cost of a frame does not count.
-_PIECE = 8_192
+_PIECE = 16_384
 _MANY_PIECES = 256
 _TIMES: dict[Kind, str] = {"trades": "ts_sip", "quotes": "ts_sip", "values": "ts_event", "bars": "ts_event"}
 
@@ -250,11 +250,12 @@ class RollingTable:
         self._keep(whole.sort(keys, nulls_last=True, maintain_order=True))
 
     def _settled_bars(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if frame["source"].n_unique() > 1:
-            # The last of each is kept, so the stream's go last.
-            frame = frame.sort(pl.col("source") == "stream", maintain_order=True)
-        newest = frame.unique(["symbol", "ts_event"], keep="last", maintain_order=True)
+        # Of each bar the last is kept, so the stream's go last.
+        by = ["symbol", "ts_event", *([pl.col("source") == "stream"] if frame["source"].n_unique() > 1 else [])]
+        ordered = frame.sort(by, maintain_order=True)
+        newest = ordered.filter(
+            pl.col("symbol").ne_missing(pl.col("symbol").shift(-1))
+            | pl.col("ts_event").ne_missing(pl.col("ts_event").shift(-1))
+        )
         surplus = newest.height - self._max_rows
-        if surplus > 0:
-            newest = newest.sort("ts_event", maintain_order=True).slice(surplus)
-        return newest.sort("symbol", "ts_event")
+        return newest[newest["ts_event"].arg_sort()[surplus:].sort()] if surplus > 0 else newest

@@ -143,7 +143,7 @@ def test_memory_stays_bounded_while_nobody_reads_late_rows():
     for start in range(0, 100_000, BATCH):
         fill(table, trades(*range(start, start + BATCH), source="backfill"))
         held = sum(piece.frame.height for piece in table._pieces) + table._columns.n_rows + len(table.inbox)
-        assert held <= 2 * 2_000 + 8_192 + 2 * BATCH
+        assert held <= 2 * 2_000 + 16_384 + 2 * BATCH
 
 
 def test_the_stream_wins_over_polls_at_one_millisecond():
