@@ -141,7 +141,8 @@ class Player:
                 latest[cluster] = _HubPlay(HubClock(self.clock))
                 self._plays[cluster].append(latest[cluster])
                 continue
-            play = latest[cluster]
+            if (play := latest.get(cluster)) is None:
+                raise _lost(cluster)
             if record.kind is Kind.READING:
                 play.clock.expect(record.payload.decode(), record.mono_ns, record.utc_ns)
             elif record.kind is Kind.DRAW:
@@ -154,8 +155,8 @@ class Player:
                 open_requests[cluster, told["number"]] = len(ended) - 1, told["target"]
             elif record.kind in (Kind.ANSWERED, Kind.FAILED, Kind.ABANDONED):
                 told = _answer(record)[0] if record.kind is Kind.ANSWERED else _told(record)
-                index, target = open_requests.pop((cluster, told["number"]))
-                ended[index] = target, record.mono_ns
+                if (found := open_requests.pop((cluster, told["number"]), None)) is not None:
+                    ended[found[0]] = found[1], record.mono_ns
         for index, (target, at_ns) in ended.items():
             recorded = self._expected[index] = Recorded(target, (last_ns if at_ns < 0 else at_ns) / 1e9)
             self.rest.expect(recorded)
@@ -234,7 +235,7 @@ class Player:
             return
         play = self._now.get(cluster)
         if play is None or play.hub is None:
-            raise CaptureDamaged(f"There is no hub for a record of {cluster}.", block=0, offset=0, what="order")
+            raise _lost(cluster)
         if record.kind is Kind.FRAME_IN:
             play.upstream.frame(record.payload, record.utc_ns)
         elif record.kind is Kind.SOCKET_OPENED:
@@ -264,13 +265,14 @@ class Player:
             self._n_asked += 1
         elif record.kind is Kind.ANSWERED:
             told, body = _answer(record)
-            answer = Answer(told["status"], told["headers"], body, len(body), 0.0)
-            self._answers.pop((cluster, told["number"])).end(answer)
+            self._end(cluster, told["number"], Answer(told["status"], told["headers"], body, len(body), 0.0))
         elif record.kind is Kind.FAILED:
             told = _told(record)
-            self._answers.pop((cluster, told["number"])).end(error_of(told["error"]))
-        elif record.kind is Kind.ABANDONED:
-            self._answers.pop((cluster, _told(record)["number"]))
+            self._end(cluster, told["number"], error_of(told["error"]))
+
+    def _end(self, cluster: Cluster, number: int, outcome: Answer | MassiveLabError) -> None:
+        if (recorded := self._answers.pop((cluster, number), None)) is not None:
+            recorded.end(outcome)
 
     def _make(self, cluster: Cluster, told: Mapping[str, Any]) -> None:
         play = self._now[cluster] = self._plays[cluster].popleft()
@@ -319,6 +321,10 @@ class Player:
         if markets and markets[0][0] <= now_ns + _NEAR_NS:
             return markets.popleft()[1]
         return phase_at(at_ns) == "regular"
+
+
+def _lost(cluster: Cluster) -> CaptureDamaged:
+    return CaptureDamaged(f"What the {cluster} records belong to was never recorded.", block=0, offset=0, what="order")
 
 
 def _told(record: Record) -> dict[str, Any]:

@@ -28,6 +28,8 @@ BLOCK_BYTES = 256 * 1024
 BLOCK_S = 1.0
 """or once its first record is this old: what a crash can cost."""
 _QUEUE_BYTES = 64 * 1024 * 1024
+# The others are few and small, and without them nothing that follows could be understood.
+_HEAVY = frozenset({Kind.FRAME_IN, Kind.READING, Kind.ANSWERED})
 
 
 class Opener(Protocol):
@@ -112,7 +114,7 @@ class Writer:
         with self._changed:
             if self.error is not None or self._is_ending:
                 return
-            if self._n_waiting + len(packed) > self._queue_bytes:
+            if self._n_waiting + len(packed) > self._queue_bytes and record.kind in _HEAVY:
                 first, n, n_bytes = self._hole or (record, 0, 0)
                 if not n:
                     _log.warning("the disk is too slow for the capture %s: records are left out", self.path.name)
