@@ -106,10 +106,12 @@ def _refusals(lab: ml.Lab, live: Live) -> None:
 
 def test_from_an_event_loop_and_before_anything_has_come(sandbox: SandboxProcess) -> None:
     async def main() -> None:
-        async with ml.aconnect("sandbox", sandbox=sandbox, progress=False) as lab:
-            async with lab.live(["AAPL"], channels=("T", "AM")) as live:
-                assert (await lab.live.areconcile(live)).height == 0
-                with pytest.raises(InvalidRequest, match="No trade has come yet"):
-                    await lab.live.areconcile(live, bars="rest")
+        async with (
+            ml.aconnect("sandbox", sandbox=sandbox, progress=False) as lab,
+            lab.live(["AAPL"], channels=("T", "AM")) as live,
+        ):
+            assert (await lab.live.areconcile(live)).height == 0
+            with pytest.raises(InvalidRequest, match="No trade has come yet"):
+                await lab.live.areconcile(live, bars="rest")
 
     asyncio.run(main())

@@ -251,13 +251,14 @@ def test_holes_and_ends_of_the_trades_are_missing_trades_and_nothing_else_is() -
 
 def test_seconds_live_tables_pandas_and_several_symbols() -> None:
     ticks = pl.concat([trades(*PLAIN), trades((T + S, 1.0, 1.0, None), symbol="B")])
-    bars = pl.concat([bar(5.0, 5.0, 5.0, 5.0, 100.0, 5.0, 1, T + S, length=S), bar(2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 1, T + S, "B", S)])
+    same, other = (5.0, 5.0, 5.0, 5.0, 100.0, 5.0, 1), (2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 1)
+    bars = pl.concat([bar(*same, T + S, length=S), bar(*other, T + S, "B", S)])
     made = reconcile_bars(ticks, bars, conditions(), "1s")
     assert made["symbol"].unique().to_list() == ["B"]
     live = bars.drop("trade_count")
     assert "trade_count" not in set(reconcile_bars(ticks, live, conditions(), "1s")["field"])
-    same = reconcile_bars(ticks.to_pandas(), bars.to_pandas(), conditions().to_pandas(), "1s")
-    assert same["cause"].tolist() == made["cause"].to_list()
+    again = reconcile_bars(ticks.to_pandas(), bars.to_pandas(), conditions().to_pandas(), "1s")
+    assert again["cause"].tolist() == made["cause"].to_list()
     assert ml.reconcile_bars is reconcile_bars
     assert reconcile_bars(ticks.head(0), bars.head(0), conditions(), "1s").height == 0
 
@@ -266,7 +267,7 @@ def test_what_it_cannot_work_with_is_said() -> None:
     ticks = trades(*PLAIN)
     with pytest.raises(InvalidRequest, match="Use '1s' or '1m'"):
         reconcile_bars(ticks, BAR, conditions(), "5m")
-    with pytest.raises(InvalidRequest, match="conditions=lab.conditions"):
+    with pytest.raises(InvalidRequest, match=r"conditions=lab\.conditions"):
         reconcile_bars(ticks, BAR)
     assert reconcile_bars(ticks.with_columns(conditions=None), BAR).height == 0
     with pytest.raises(FrameInvariantError, match="are not of 1 s"):
@@ -276,6 +277,6 @@ def test_what_it_cannot_work_with_is_said() -> None:
     with pytest.raises(FrameInvariantError, match="conditions lack name"):
         reconcile_bars(ticks, BAR, conditions().drop("name"))
     with pytest.raises(InvalidRequest, match="time zone"):
-        reconcile_bars(ticks, BAR, conditions(), start=dt.datetime(2025, 6, 2))  # noqa: DTZ001
+        reconcile_bars(ticks, BAR, conditions(), start=dt.datetime(2025, 6, 2))
     with pytest.raises(InvalidRequest, match="end is '2025'"):
         reconcile_bars(ticks, BAR, conditions(), end="2025")

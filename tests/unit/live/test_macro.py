@@ -39,7 +39,8 @@ def bars_of(rows: list[tuple[str, int, int, float, float, float, float]]) -> pl.
 
 def daily(rng: random.Random, days: list[dt.date]) -> pl.DataFrame:
     rows = []
-    for symbol, level in LEVELS.items():
+    for symbol, first in LEVELS.items():
+        level = first
         for day in days:
             level *= 1 + rng.gauss(0, 0.05 if symbol == "I:VIX" else 0.01)
             spread = level * 0.01
