@@ -127,11 +127,11 @@ class Stitcher:
         is_bar = issubclass(key[0], Bar)
         span_ms = 0 if not is_bar else 60_000 if key[0] is MinuteBar else 1_000
         lo_ms = high_ms - self._margin_ms - (span_ms + BAR_LAG_MS if is_bar else 0)
-        if since_ns >= self._tail.since_ns:
+        asked_ms = (self._tail.exchange_ms(since_ns) or 0) - span_ms + is_bar
+        if asked_ms > lo_ms:
             # Nothing from before it was asked for: from its first event on, or from the asking where there was none.
-            asked_ms = (self._tail.exchange_ms(since_ns) or 0) - span_ms + is_bar
             lo_ms = max(lo_ms, held[0].ms if held else asked_ms)
-        elif self._tail.is_cut and not is_bar:
+        if self._tail.is_cut and not is_bar:
             known = held[0] if held else self._newest(key)
             if known is not None:
                 lo_ms = max(lo_ms, known.ms + 1)

@@ -35,7 +35,7 @@ class Tail:
     def __init__(self, window_ms: int, max_events: int) -> None:
         self._window_ms = window_ms
         self._max_events = max_events
-        self._frames: deque[tuple[int, int, Sequence[Message]]] = deque()
+        self._frames: deque[tuple[int, Sequence[Message]]] = deque()
         self._n = 0
         self._high: tuple[int, int] | None = None
         self._cut_ms = -1
@@ -48,7 +48,7 @@ class Tail:
         ends = [moment_ms(m) for m in (messages[0], messages[-1]) if not isinstance(m, Status | Notice)]
         if ends and (self._high is None or max(ends) > self._high[0]):
             self._high = max(ends), now_ns
-        self._hold(messages, self._high[0] if self._high else 0, now_ns)
+        self._hold(messages, self._high[0] if self._high else 0)
 
     def add(self, events: Sequence[Event], now_ns: int) -> None:
         """Events by REST, which may be old: the exchange's time is taken from them only where it is ahead of the estimate."""
@@ -58,16 +58,16 @@ class Tail:
         known = self.exchange_ms(now_ns)
         if known is None or newest > known:
             self._high = newest, now_ns
-        self._hold(events, newest if self._high is None else max(newest, self._high[0]), now_ns)
+        self._hold(events, newest if self._high is None else max(newest, self._high[0]))
 
-    def _hold(self, messages: Sequence[Message], tag: int, now_ns: int) -> None:
+    def _hold(self, messages: Sequence[Message], tag: int) -> None:
         frames = self._frames
-        frames.append((tag, now_ns, messages))
+        frames.append((tag, messages))
         self._n += len(messages)
         oldest_ms = self._high[0] - self._window_ms if self._high else 0
         while len(frames) > 1 and (frames[0][0] < oldest_ms or self._n > self._max_events):
             old = frames.popleft()
-            self._n -= len(old[2])
+            self._n -= len(old[1])
             if old[0] >= oldest_ms:
                 self._cut_ms = old[0]
 
@@ -85,15 +85,10 @@ class Tail:
         """Whether the bound took frames that the window would have kept."""
         return self._high is not None and self._cut_ms >= self._high[0] - self._window_ms
 
-    @property
-    def since_ns(self) -> int:
-        """When the oldest frame came, UTC ns; 0 when there is none."""
-        return self._frames[0][1] if self._frames else 0
-
     def by_key(self) -> dict[Key, list[Event]]:
         """The events held, by type and symbol, in order of arrival."""
         found: dict[Key, list[Event]] = {}
-        for _, _, messages in self._frames:
+        for _, messages in self._frames:
             for message in messages:
                 if not isinstance(message, Status | Notice):
                     found.setdefault(key_of(message), []).append(message)
