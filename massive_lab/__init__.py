@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         ConnectionLost,
         DataError,
         DecodeError,
-        EventsDropped,
         FrameInvariantError,
         GapError,
         IncompletePagination,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from massive_lab.lab.core import aconnect, connect
     from massive_lab.lab.replay import replay
     from massive_lab.lab.sync import Lab
+    from massive_lab.live.mailbox import EventsDropped
 
 __all__ = [
     "AsyncLab",
@@ -105,6 +105,7 @@ __all__ = [
 _MODULES = frozenset({"errors", "indicators", "regime", "sandbox", "schema"})
 _HOMES = {
     "AsyncLab": "lab.aio",
+    "EventsDropped": "live.mailbox",
     "Lab": "lab.sync",
     "aconnect": "lab.core",
     "atr": "indicators",

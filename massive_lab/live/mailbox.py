@@ -29,9 +29,9 @@ from typing import Literal, TypeAlias, get_args
 
 from massive_lab.clock import Clock, SystemClock
 from massive_lab.decode.stream import Event, IndexValue, MinuteBar, Quote, SecondBar, Trade
-from massive_lab.errors import EventsDropped, InvalidRequest, SlowReader, Timeout
+from massive_lab.errors import InvalidRequest, SlowReader, Timeout
 
-__all__ = ["EVENT_BYTES", "Mailbox", "Overflow"]
+__all__ = ["EVENT_BYTES", "EventsDropped", "Mailbox", "Overflow"]
 
 _LOOK_UP_S = 0.25
 
@@ -40,6 +40,10 @@ Overflow: TypeAlias = Literal["drop_oldest", "close", "latest"]
 EVENT_BYTES: dict[type, int] = {Trade: 600, Quote: 600, SecondBar: 550, MinuteBar: 550, IndexValue: 250}
 """Bytes that an event of a type is taken to hold."""
 _OTHER_BYTES = max(EVENT_BYTES.values())
+
+
+class EventsDropped(UserWarning):
+    """A reader fell behind its bound and lost events by the rule it was opened with."""
 
 
 class Mailbox:

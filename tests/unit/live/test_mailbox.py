@@ -10,8 +10,8 @@ import pytest
 
 from massive_lab.clock import ManualClock
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, StreamDecoder, Trade
-from massive_lab.errors import ClosedError, EventsDropped, InvalidRequest, SlowReader, Timeout
-from massive_lab.live.mailbox import EVENT_BYTES, Mailbox
+from massive_lab.errors import ClosedError, InvalidRequest, SlowReader, Timeout
+from massive_lab.live.mailbox import EVENT_BYTES, EventsDropped, Mailbox
 
 
 def trades(*ms, symbol="A"):

@@ -13,13 +13,13 @@ import pytest
 from massive_lab.clock import SystemClock
 from massive_lab.errors import (
     ClosedError,
-    EventsDropped,
     InvalidRequest,
     SlowReader,
     SubscriptionFailed,
     Timeout,
     Unauthorized,
 )
+from massive_lab.live.mailbox import EventsDropped
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
