@@ -135,6 +135,47 @@ def test_it_shares_the_subscriptions_of_everybody_else_and_leaves_nothing(sandbo
     until(lambda: n_hubs() == 0)
 
 
+def test_while_the_socket_is_down_the_poll_feeds_it_and_the_stream_takes_over_again(
+    sandbox: SandboxProcess, lab: ml.Lab
+) -> None:
+    sandbox.control.jump_to("2018-12-27T11:00:00-05:00", deliver=False)
+    with lab.live.macro(stale_s=600.0).wait_live(WAIT_S) as macro:
+        fault = sandbox.control.add_fault("refuse_upgrade", scope="indices")
+        for connection in sandbox.control.connections():
+            if connection["open"]:
+                sandbox.control.close_connection(connection["id"], abrupt=True)
+        sandbox.control.jump(90.0)
+        until(lambda: macro.frame()["source"].to_list() == ["poll"] * 3)
+        until(caught_up(macro, lab))
+        assert macro.regime.history.equals(lab.regime(live=True).history)
+        assert any(note.endswith("(poll).") for note in macro.regime.source_notes)
+        sandbox.control.remove_fault(fault)
+        until(lambda: macro.live.status()["state"].to_list() == ["live"])
+        macro.wait_live(WAIT_S)
+        sandbox.control.jump(30.0)
+        until(lambda: macro.frame()["source"].to_list() == ["stream"] * 3)
+        until(caught_up(macro, lab))
+        assert macro.regime.history.equals(lab.regime(live=True).history)
+
+
+def test_a_stale_input_is_said_while_the_others_go_on(sandbox: SandboxProcess, lab: ml.Lab) -> None:
+    sandbox.control.jump_to("2018-12-28T11:00:00-05:00", deliver=False)
+    sandbox.control.add_fault("not_authorized", scope="V.I:VIX")
+    sandbox.control.add_fault("not_authorized", scope="A.I:VIX")
+    sandbox.control.add_fault("not_authorized", scope="AM.I:VIX")
+    try:
+        with lab.live.macro(stale_s=120.0) as macro:
+            sandbox.control.jump(200.0)
+            until(lambda: macro.frame()["is_stale"].to_list() == [False, False, True])
+            regime = macro.regime
+            assert (regime.date, regime.inputs["vix"]) == (dt.date(2018, 12, 28), macro.frame()["value"][2])
+            (stale,) = (note for note in regime.source_notes if "stale" in note)
+            assert stale.startswith("I:VIX is stale: its newest value is 2")
+            assert {getattr(error, "topic", None) for error in macro.errors} >= {"V.I:VIX", "A.I:VIX", "AM.I:VIX"}
+    finally:
+        sandbox.control.reset_faults()
+
+
 def test_from_an_event_loop(sandbox: SandboxProcess) -> None:
     async def main() -> None:
         async with ml.aconnect("sandbox", sandbox=sandbox, progress=False) as lab:
