@@ -325,12 +325,12 @@ async def test_two_owners_of_one_key_do_not_fight(make_bench, upstream, tools):
         bench.hub.open(bench.topic("T.AAPL"), [tools.Inbox()])
         await bench.live("T.AAPL")
     await one.until(lambda: one.hub.state == "evicted")
-    for _ in range(360):
-        for bench in (one, two):
-            bench.clock.advance(5.0)
-            await asyncio.sleep(0.001)
-    assert len(upstream.connections) <= 2 + 1_800 // 300 + 1
-    assert {one.hub.state, two.hub.state} <= {"live", "evicted", "connecting", "authenticating"}
+    for _ in range(180):
+        # Time stands still while a handshake is under way, so that none runs out of it.
+        await one.until(lambda: {one.hub.state, two.hub.state} == {"live", "evicted"})
+        one.clock.advance(10.0)
+        two.clock.advance(10.0)
+    assert 4 <= len(upstream.connections) <= 2 + 1_800 // 300
 
 
 async def test_mute_but_connected_becomes_stale_and_then_an_outage(bench, upstream, tools):
