@@ -179,6 +179,9 @@ class PollMemory:
             if self._said.get(key) == said:
                 continue
             before = newest.get(key)
+            # The memory ends with the outage; the newest event is known for longer.
+            if before is not None and _said(before) == said:
+                continue
             if before is not None and (event.ms < before.ms or (event.ms == before.ms and before.source != "poll")):
                 continue
             self._said[key] = said

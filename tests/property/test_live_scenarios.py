@@ -552,3 +552,17 @@ def test_without_rest_a_drop_is_only_a_gap(make: Callable[..., World]) -> None:
     assert world.told(t.FallbackStarted) == []
     assert reader.streamed == [100]
     assert [gap.state for gap in world.gaps] == ["unfilled"]
+
+
+def test_what_a_poll_told_is_not_told_by_the_polls_of_the_next_outage(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.upstream.refuse = 1
+    world.drop()
+    world.burst("T.AAPL")
+    world.advance(2.0)
+    assert [event.source for event in reader.sink.got] == ["poll"]
+    world.advance(40.0)
+    world.upstream.refuse = 6
+    world.drop()
+    world.advance(30.0)
+    assert [id_of(event) for event in reader.sink.got] == [100]
