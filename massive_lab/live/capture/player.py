@@ -184,14 +184,18 @@ class Player:
         if self._loop.is_closed():
             return
         self._is_over = self._is_ending = True
-        hubs = [play.hub for play in self._now.values() if play.hub is not None]
-        self._loop.run_until_complete(asyncio.gather(*(hub.aclose() for hub in hubs)) if hubs else asyncio.sleep(0))
+        self._loop.run_until_complete(self._close_all())
         while tasks := asyncio.all_tasks(self._loop):
             for task in tasks:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    async def _close_all(self) -> None:
+        for play in self._now.values():
+            if play.hub is not None:
+                await play.hub.aclose()
 
     def _idle(self) -> float:
         """Nobody has anything to do: make the next thing happen. Seconds to wait in real time, 0 when it has happened."""
