@@ -5,8 +5,8 @@ at the end the table as Polars: what waits is converted before the clock stops. 
 `parse`, into a deque; and a second time with a Polars frame made of that deque at the end, column by column, which is the
 fastest plain way there is. All see every event; the prices are compared before anything is timed.
 
-A second table sends the frames over a loopback socket first, a third reads the last 100,000 ticks as a frame, and a fourth
-counts what an event costs through a mailbox to an iterating reader.
+Then: the same frames over a loopback socket; through a mailbox to a reader that takes each event; the last 100,000 ticks as
+a frame; the time from the server's send to the user's thread; the memory of 1,000 topics.
 
 Run: ``python benchmarks/stream.py [--frames 10000] [--rounds 5]``
 """
@@ -18,12 +18,14 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import random
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 from massive.websocket import parse
@@ -37,6 +39,7 @@ from massive_lab.live.hub import Hub
 from massive_lab.live.mailbox import Mailbox
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
+from massive_lab.transports.runner import Runner
 from massive_lab.transports.websocket import connect
 
 TARGET = 5.0
@@ -124,7 +127,7 @@ def through_a_mailbox(frames: list[bytes], channels: str) -> int:
     for number, frame in enumerate(frames):
         hub.frame(frame)
         if not number % 10:
-            while len(box):
+            for _ in range(len(box)):
                 box.get(0)
                 n += 1
     return n
@@ -196,6 +199,77 @@ async def over_socket(frames: list[bytes], channels: str) -> tuple[float, float,
     return first, second, third
 
 
+def latencies_us(n_frames: int, gap_s: float) -> list[float]:
+    """From the server's send to the return of a blocking ``get`` in the user's thread, for each frame of 10 trades, sorted.
+
+    The server, the loop thread and the reader are three threads of one process.
+    """
+    frames = make_frames("T", n_frames)
+    sent: list[float] = []
+    hub, _ = make_hub("T")
+    box = Mailbox("latency")
+    for symbol in _SYMBOLS:
+        hub.open(Topic("stocks", "T", symbol), [box])
+
+    async def feed(connection: Any) -> None:
+        for frame in frames:
+            await asyncio.sleep(gap_s)
+            sent.append(time.perf_counter())
+            await connection.send(frame)
+        await connection.wait_closed()
+
+    async def serving() -> Any:
+        return await serve(feed, "127.0.0.1", 0, compression=None, ping_interval=None)
+
+    async def read(url: str) -> None:
+        socket = await connect(url)
+        for _ in frames:
+            hub.frame(await socket.recv())
+        await socket.close()
+
+    async def stop(server: Any) -> None:
+        server.close()
+        await server.wait_closed()
+
+    with Runner("benchmark-server") as upstream, Runner("benchmark-io") as io:
+        server = upstream.call(serving())
+        reading = io.submit(read(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/x"))
+        took = []
+        for number in range(n_frames):
+            for place in range(EVENTS_A_FRAME):
+                box.get(30.0)
+                if not place:
+                    took.append((time.perf_counter() - sent[number]) * 1e6)
+        reading.finished.wait(30.0)
+        upstream.call(stop(server))
+    return sorted(took)
+
+
+def megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory_of_topics(n_topics: int, n_rows: int) -> tuple[float, float]:
+    """Megabytes that the topics cost before any event, and in all once their table is full."""
+    before = megabytes()
+    hub, _ = make_hub("")
+    table = RollingTable("trades", max_rows=n_rows)
+    symbols = [f"S{i}" for i in range(n_topics)]
+    for symbol in symbols:
+        hub.open(Topic("stocks", "T", symbol), [table])
+    opened = megabytes() - before
+    for start in range(0, 2 * n_rows, EVENTS_A_FRAME):
+        row = {"ev": "T", "x": 4, "z": 3, "p": 100.25, "s": 100, "c": [14, 41]}
+        items = [
+            {**row, "sym": symbols[i % n_topics], "i": str(i), "t": 1_750_000_000_000 + i, "q": i}
+            for i in range(start, start + EVENTS_A_FRAME)
+        ]
+        hub.frame(json.dumps(items).encode())
+    assert table.frame().height == n_rows
+    gc.collect()
+    return opened, megabytes() - before
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=10_000)
@@ -247,6 +321,15 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"100,000 ticks to Polars, all {frame_now.width} columns, 100 new ones since the last read: "
         f"{statistics.median(times[1:]):.2f} ms, {times[0]:.2f} ms the first time"
+    )
+
+    took = latencies_us(1_000, 0.002)
+    p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    print(f"server's send to the user's thread, 5,000 trades/s: p50 {p50:.0f} us, p99 {p99:.0f} us")
+
+    opened, full = memory_of_topics(1_000, 200_000)
+    print(
+        f"1,000 topics: {opened:.1f} MB; after 400,000 trades, 200,000 of them kept and read as a frame: {full:.0f} MB"
     )
 
     worst = min(ratios.values())

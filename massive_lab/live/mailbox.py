@@ -267,9 +267,15 @@ class Mailbox:
         SlowReader, SubscriptionFailed ...
             What the mailbox was closed with, once, after the queued events.
         """
+        if self.n_dropped:
+            self._announce()
+        with self._lock:
+            # Mostly there is one, and then nothing is reckoned.
+            event = self._next()
+        if event is not None:
+            return event
         clock = SystemClock()
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
-        self._announce()
         while True:
             with self._lock:
                 # In pieces: a signal may come just before the thread lies down, or be given to another thread, and then
@@ -304,8 +310,10 @@ class Mailbox:
         return bool(self._queue or self._newest or self._is_closed or self._error)
 
     def _next(self) -> Event | None:
-        if not self._is_closed and self._max_age_s < math.inf:
-            self._expire(self._clock.monotonic())
+        if self._max_age_s < math.inf and not self._is_closed and (since := self._oldest_at()) is not None:
+            now = self._clock.monotonic()
+            if now - since > self._max_age_s:
+                self._expire(now)
         return self._pop()
 
     def _pop(self, *, newest: bool = False) -> Event | None:
