@@ -93,6 +93,41 @@ def test_a_live_feed_through_the_close_is_explained_by_its_own_ticks(sandbox: Sa
         _refusals(lab, live)
 
 
+@pytest.mark.parametrize("rest_answers", [True, False], ids=["filled", "not_filled"])
+def test_an_outage_that_was_filled_leaves_nothing_and_one_that_was_not_is_named(
+    sandbox: SandboxProcess, lab: ml.Lab, rest_answers: bool
+) -> None:
+    sandbox.control.jump_to(f"2018-12-21T{11 if rest_answers else 12}:00:00-05:00", deliver=False)
+    filled, back = [], []
+    lab.telemetry.add(lambda event: filled.append(event) if isinstance(event, t.GapFilled) else None)
+    lab.telemetry.add(lambda event: back.append(event) if isinstance(event, t.TopicConfirmed) else None)
+    with lab.live(["AAPL"], channels=("T", "A", "AM")).wait_live(WAIT_S) as live:
+        sandbox.control.jump(200.0)
+        until(lambda: live.bars("AAPL", channel="AM").frame().height >= 3)
+        down = sandbox.control.add_fault("refuse_upgrade", scope="stocks")
+        for scope in () if rest_answers else ("trades", "aggs_range"):
+            sandbox.control.add_fault("http_5xx", scope=scope, status=503)
+        for connection in sandbox.control.connections():
+            if connection["open"]:
+                sandbox.control.close_connection(connection["id"], abrupt=True)
+        until(lambda: live.status()["state"].to_list() != ["live"])
+        sandbox.control.jump(200.0)
+        sandbox.control.remove_fault(down)
+        until(lambda: len(back) == 6)
+        sandbox.control.jump(200.0)
+        until(lambda: live.bars("AAPL", channel="AM").frame().height >= (9 if rest_answers else 5))
+        if rest_answers:
+            until(lambda: len(filled) == 3)
+            assert live.gaps()["state"].to_list() == ["filled"] * 3
+        for timeframe in ("1m", "1s"):
+            found = set(lab.live.reconcile(live, timeframe=timeframe)["cause"])
+            assert "unexplained" not in found
+            if rest_answers:
+                assert not {"missing_trade", "missing_bar"} & found
+        if not rest_answers:
+            assert {"missing_trade", "missing_bar"} & set(lab.live.reconcile(live)["cause"])
+
+
 def _refusals(lab: ml.Lab, live: Live) -> None:
     with pytest.raises(InvalidRequest, match="timeframe is '5m'"):
         lab.live.reconcile(live, timeframe="5m")
