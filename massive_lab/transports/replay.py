@@ -57,7 +57,7 @@ class ReplayTransport(HttpTransport):
         self._by_path: defaultdict[str, deque[Recorded]] = defaultdict(deque)
 
     def expect(self, recorded: Recorded) -> None:
-        """This request will be made; in the order in which they were."""
+        """A request will be made; to be told in the order in which they were."""
         self._by_target[recorded.target].append(recorded)
         self._by_path[recorded.target.partition("?")[0]].append(recorded)
 

@@ -32,6 +32,8 @@ from massive_lab.typing import Cluster
 __all__ = ["HubTap", "Recording", "told_error"]
 
 _log = logging.getLogger("massive_lab.capture")
+# Readings made there may be those of a frame, or of a reader that is opened.
+_MAY_BEAR = frozenset({"feed", ""})
 _HEADERS = ("retry-after", "x-request-id")
 
 
@@ -130,7 +132,10 @@ class HubTap:
 
     def read(self, cluster: Cluster, utc_ns: int) -> None:
         self._settle()
-        self._reading = utc_ns, round(self._hub.clock.monotonic() * 1e9), getattr(ear.get(), "task", "")
+        task = getattr(ear.get(), "task", "")
+        self._reading = utc_ns, round(self._hub.clock.monotonic() * 1e9), task
+        if task not in _MAY_BEAR:
+            self._settle()
 
     def drew(self, cluster: Cluster, number: float) -> None:
         self._tell_json(Kind.DRAW, number=number)
