@@ -414,7 +414,9 @@ class Watcher(Listener):
 class World:
     """A hub, its upstream and the model of both. Each method is one step; `check` is what must hold after any."""
 
-    def __init__(self, *, with_rest: bool = True, with_history: bool = False, clock: ManualClock | None = None, **changes: Any) -> None:
+    def __init__(
+        self, *, with_rest: bool = True, with_history: bool = False, clock: ManualClock | None = None, **changes: Any
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = clock or ManualClock(START_NS)
         self.upstream = Upstream(self.clock)
