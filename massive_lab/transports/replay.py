@@ -62,7 +62,7 @@ class ReplayTransport(HttpTransport):
         self._by_path[recorded.target.partition("?")[0]].append(recorded)
 
     async def get(
-        self, target: str, *, params: Mapping[str, str] | None = None, cause: str, budget: str = "stocks"
+        self, target: str, *, params: Mapping[str, str] | None = None, cause: str, budget: str = "stocks"  # noqa: ARG002
     ) -> Answer:
         """As recorded; `cause` and `budget` do not matter.
 

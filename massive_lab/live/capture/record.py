@@ -56,7 +56,7 @@ class HubTap:
         self._redact = redact
         self._gone = gone
         self._key: Secret | None = None
-        self._reading: tuple[int, int, str] | None = None
+        self._reading: tuple[Cluster, int, int, str] | None = None
         self._asked: set[int] = set()
         self._denied: set[str] = set()
         self._telemetry = t.Telemetry()
@@ -84,17 +84,17 @@ class HubTap:
     def _settle(self) -> None:
         """A reading that no record bears stands for itself."""
         if self._reading is not None:
-            utc_ns, mono_ns, task = self._reading
+            cluster, utc_ns, mono_ns, task = self._reading
             self._reading = None
-            self._put(Record(Kind.READING, self._cluster, mono_ns, utc_ns, task.encode()))
+            self._put(Record(Kind.READING, cluster, mono_ns, utc_ns, task.encode()))
 
-    def _tell(self, kind: Kind, payload: bytes) -> None:
+    def _tell(self, cluster: Cluster, kind: Kind, payload: bytes) -> None:
         self._settle()
         mono_ns, utc_ns = self._now()
-        self._put(Record(kind, self._cluster, mono_ns, utc_ns, payload))
+        self._put(Record(kind, cluster, mono_ns, utc_ns, payload))
 
-    def _tell_json(self, kind: Kind, **told: Any) -> None:
-        self._tell(kind, self._redact(_json(told)))
+    def _tell_json(self, cluster: Cluster, kind: Kind, **told: Any) -> None:
+        self._tell(cluster, kind, self._redact(_json(told)))
 
     def _learn(self) -> None:
         # Another key may have been given meanwhile.
@@ -106,46 +106,46 @@ class HubTap:
 
     def opened(self, cluster: Cluster) -> None:
         self._learn()
-        self._tell(Kind.SOCKET_OPENED, b"")
+        self._tell(cluster, Kind.SOCKET_OPENED, b"")
 
     def received(self, cluster: Cluster, data: bytes) -> None:
         mono_ns, utc_ns = self._now()
         if self._reading is not None:
             # The reading was made for this frame.
-            utc_ns, mono_ns, _ = self._reading
+            _, utc_ns, mono_ns, _ = self._reading
             self._reading = None
-        self._put(Record(Kind.FRAME_IN, self._cluster, mono_ns, utc_ns, self._redact(data)))
+        self._put(Record(Kind.FRAME_IN, cluster, mono_ns, utc_ns, self._redact(data)))
 
     def sent(self, cluster: Cluster, action: str, wires: tuple[str, ...]) -> None:
-        self._tell_json(Kind.FRAME_OUT, action=action, topics=wires)
+        self._tell_json(cluster, Kind.FRAME_OUT, action=action, topics=wires)
 
     def online(self, cluster: Cluster) -> None:
-        self._tell(Kind.ONLINE, b"")
+        self._tell(cluster, Kind.ONLINE, b"")
 
     def offline(self, cluster: Cluster, error: TransportError) -> None:
-        self._tell_json(Kind.OFFLINE, **told_error(error))
+        self._tell_json(cluster, Kind.OFFLINE, **told_error(error))
 
     def closed(self, cluster: Cluster) -> None:
-        self._tell(Kind.HUB_CLOSED, b"")
+        self._tell(cluster, Kind.HUB_CLOSED, b"")
         self.detach()
         self._gone(self)
 
     def read(self, cluster: Cluster, utc_ns: int) -> None:
         self._settle()
         task = getattr(ear.get(), "task", "")
-        self._reading = utc_ns, round(self._hub.clock.monotonic() * 1e9), task
+        self._reading = cluster, utc_ns, round(self._hub.clock.monotonic() * 1e9), task
         if task not in _MAY_BEAR:
             self._settle()
 
     def drew(self, cluster: Cluster, number: float) -> None:
-        self._tell_json(Kind.DRAW, number=number)
+        self._tell_json(cluster, Kind.DRAW, number=number)
 
     def market(self, cluster: Cluster, is_open: bool) -> None:
-        self._tell_json(Kind.MARKET, is_open=is_open)
+        self._tell_json(cluster, Kind.MARKET, is_open=is_open)
 
     def asked(self, cluster: Cluster, number: int, target: str, cause: str) -> None:
         self._asked.add(number)
-        self._tell_json(Kind.ASKED, number=number, target=target, cause=cause)
+        self._tell_json(cluster, Kind.ASKED, number=number, target=target, cause=cause)
 
     def answered(self, cluster: Cluster, number: int, answer: Answer) -> None:
         if number not in self._asked:
@@ -154,22 +154,22 @@ class HubTap:
         self._learn()
         headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
         head = self._redact(_json({"number": number, "status": answer.status, "headers": headers}))
-        self._tell(Kind.ANSWERED, len(head).to_bytes(4, "little") + head + self._redact(answer.body))
+        self._tell(cluster, Kind.ANSWERED, len(head).to_bytes(4, "little") + head + self._redact(answer.body))
 
     def failed(self, cluster: Cluster, number: int, error: BaseException) -> None:
         if number not in self._asked:
             return
         self._asked.discard(number)
         if isinstance(error, MassiveLabError):
-            self._tell_json(Kind.FAILED, number=number, error=told_error(error))
+            self._tell_json(cluster, Kind.FAILED, number=number, error=told_error(error))
         else:
             # Cancelled, or a fault of ours: in either case nothing came.
-            self._tell_json(Kind.ABANDONED, number=number)
+            self._tell_json(cluster, Kind.ABANDONED, number=number)
 
     def _hear(self, event: t.Event) -> None:
         if isinstance(event, t.ReaderOpened):
             self._denied.discard(event.topic)
-            utc_ns = self._reading[0] if self._reading else None
+            utc_ns = self._reading[1] if self._reading else None
             self._reading = None
             mono_ns, now_ns = self._now()
             told = _json({"id": event.reader, "topic": event.topic, "caller": event.caller})
@@ -178,7 +178,7 @@ class HubTap:
             self._denied.add(event.topic)
         elif isinstance(event, t.ReaderClosed) and event.topic not in self._denied:
             # Those who were denied are closed by the same denial in the replay.
-            self._tell_json(Kind.READER_CLOSED, id=event.reader)
+            self._tell_json(self._cluster, Kind.READER_CLOSED, id=event.reader)
 
 
 class Recording:

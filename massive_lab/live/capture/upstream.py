@@ -54,7 +54,7 @@ class _Connection:
     async def send(self, text: str) -> None:
         """Nobody hears it; what was answered then comes by itself."""
 
-    async def close(self, code: int = 1000) -> None:
+    async def close(self, code: int = 1000) -> None:  # noqa: ARG002
         # Of a mute connection that is dropped the reader hears when the recorded one did.
         self.is_given_up = self._waiter is None or self._waiter.done()
 
@@ -86,9 +86,7 @@ class Upstream:
         self._ready: deque[_Connection | TransportError] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
-    async def __call__(
-        self, url: str, /, *, open_timeout_s: float, ping_interval_s: float | None, ping_timeout_s: float | None
-    ) -> _Connection:
+    async def __call__(self, _url: str, /, **_limits: float | None) -> _Connection:
         while not self._ready:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

@@ -19,6 +19,7 @@ from massive_lab.live.policy import Policy
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
 from massive_lab.telemetry import Telemetry
+from massive_lab.transports.runner import Runner
 
 WAIT_S = 30.0
 KEY = "test-key"
@@ -232,9 +233,7 @@ def test_what_names_no_file_is_refused(bench, path):
 
 
 def test_closing_twice_gives_the_same_summary_and_a_loop_that_has_ended_does_no_harm(served, tmp_path):
-    server, settings, _ = served
-    from massive_lab.transports.runner import Runner
-
+    _, settings, _ = served
     runner = Runner("test-ended")
     recording = Recording(tmp_path / "a", settings, runner)
     runner.close()
