@@ -6,6 +6,7 @@ History comes once by REST, and again after each session; from then on every fra
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Self, TypeAlias, cast
@@ -71,6 +72,8 @@ class _Engine(Listener):
         self._load = load
         self._left = set(topics)
         self._waiting: list[Event] = []
+        self._is_taking_over = True
+        self._is_asking = False
         self._reload: Submission | None = None
         self._next_s = 0.0
         self._pause_s = _RETRY_S
@@ -85,21 +88,31 @@ class _Engine(Listener):
 
     async def begin(self) -> None:
         """Load the history, then take what has come meanwhile."""
-        loaded = await self._load(True)
+        await self._take_over(await self._load(True))
+
+    async def _take_over(self, loaded: Loaded) -> None:
+        # A tenth of a second of arithmetic: not on the loop thread, where everybody's frames would wait for it.
+        self._is_taking_over = True
+        try:
+            await asyncio.to_thread(self._read_in, loaded)
+        finally:
+            self._is_taking_over = False
+        waiting, self._waiting = self._waiting, []
+        self.take(waiting)
+
+    def _read_in(self, loaded: Loaded) -> None:
         with self.guard:
             self.state.load(loaded, self.now_ns())
-            waiting, self._waiting = self._waiting, []
-            self.state.take(waiting, self.now_ns())
             self._tell()
 
     def take(self, batch: list[Event]) -> None:
         """The events of one frame."""
-        if self.changes.is_closed:
+        if self._is_taking_over:
+            self._waiting += batch
+            return
+        if self.changes.is_closed or not batch:
             return
         with self.guard:
-            if not self.state.is_loaded:
-                self._waiting += batch
-                return
             try:
                 self.state.take(batch, self.now_ns())
             except Exception as error:  # noqa: BLE001  the other readers of the socket must not suffer for it
@@ -113,26 +126,24 @@ class _Engine(Listener):
         """Ask for the bars of a session that has ended, once at a time; from any thread."""
         now_s = self._clock.monotonic()
         with self.guard:
-            if self._reload is not None or self.changes.is_closed or now_s < self._next_s:
+            if self._is_asking or self.changes.is_closed or now_s < self._next_s or not self.state.is_loaded:
                 return
             if not self.state.needs_history(self.now_ns()):
                 self._pause_s = _RETRY_S
                 return
             self._next_s = now_s + self._pause_s
             self._pause_s = min(2 * self._pause_s, _RETRY_MOST_S)
+            self._is_asking = True
             self._reload = self._runner.spawn(self._again(), name="history of the macro context")
 
     async def _again(self) -> None:
         try:
-            loaded = await self._load(False)
-            with self.guard:
-                self.state.load(loaded, self.now_ns())
-                self._tell()
-                self.refusal = None
+            await self._take_over(await self._load(False))
+            self.refusal = None
         except MassiveLabError as error:
             self.refusal = error  # the next look tries again, later
         finally:
-            self._reload = None
+            self._is_asking = False
 
     def _tell(self) -> None:
         n_new = min(self.state.n_changes - self._n_told, len(self.state.changes))

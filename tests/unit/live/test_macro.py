@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import random
+from collections.abc import Callable
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from massive_lab.clock import ManualClock
 from massive_lab.decode.stream import IndexValue, MinuteBar, SecondBar
-from massive_lab.errors import InvalidRequest
+from massive_lab.errors import InvalidRequest, SubscriptionFailed, UpstreamError
 from massive_lab.frames.build import build, sort
 from massive_lab.indicators import apply
+from massive_lab.live.macro import _Engine
 from massive_lab.live.macro_day import DayBar
 from massive_lab.live.macro_input import SYMBOLS, Loaded, last_finished, running_day
 from massive_lab.live.macro_state import MacroState
+from massive_lab.live.topics import topics_for
 from massive_lab.regime import STRICT_RULES, LiveValues, Rules, classify
 from massive_lab.schema.session import new_york_ns, session, sessions, trading_date
+from massive_lab.schema.symbols import parse_many
+from massive_lab.transports.runner import Runner
 
 SPECS = ["ema_5", "rsi_4", "atr_4", "macd_3_6_3"]
 S = 10**9
@@ -346,3 +353,122 @@ def test_a_day_bar_keeps_the_official_open_and_lets_go_of_a_corrected_extreme():
     bar.value(6 * S, 14.0, "stream")
     bar.value(6 * S, 9.0, "stream")
     assert (bar.high, bar.close) == (13.0, 9.0)
+
+
+class Rest:
+    """What loads the history, under the test's thumb."""
+
+    def __init__(self, *answers: Loaded | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[bool] = []
+        self.block: asyncio.Event | None = None
+
+    async def __call__(self, minutes: bool) -> Loaded:
+        self.asked.append(minutes)
+        if self.block is not None:
+            await self.block.wait()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def settled(condition: Callable[[], object]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("the condition never came true")
+
+
+def engine(rest: Rest, clock: ManualClock, runner: Runner) -> _Engine:
+    topics = topics_for(parse_many(SYMBOLS), ("V",))
+    return _Engine(MacroState(SPECS, rules=RULES), clock, runner, rest, topics)
+
+
+def test_events_that_come_while_the_history_loads_are_taken_afterwards():
+    now = session(DAY).open_ns
+    rest, clock = Rest(loaded(random.Random(1), now)), ManualClock(start_ns=now)
+
+    async def main() -> None:
+        rest.block = asyncio.Event()
+        made = engine(rest, clock, runner)
+        beginning = asyncio.ensure_future(made.begin())
+        await settled(lambda: rest.asked)
+        made.inbox.inbox.extend(IndexValue(symbol, now // 10**6, LEVELS[symbol]) for symbol in SYMBOLS)
+        made.inbox.flush()
+        assert not made.state.is_loaded
+        rest.block.set()
+        await beginning
+        assert made.state.regime(now).date == DAY
+        assert (await made.changes.aget()).before is None
+
+    with Runner("test-macro") as runner:
+        runner.call(main())
+
+
+def test_after_the_close_history_is_asked_for_and_a_refusal_is_tried_again_later_and_later():
+    close = session(DAY).close_ns
+    before, after = loaded(random.Random(1), close - S), loaded(random.Random(1), close + 9 * S)
+    late = [UpstreamError("Not now.", status=503, request_id="r")] * 2
+    rest, clock = Rest(before, *late, after), ManualClock(start_ns=close - S)
+
+    async def main() -> None:
+        made = engine(rest, clock, runner)
+        await made.begin()
+        made.take([IndexValue(symbol, (close - S) // 10**6, LEVELS[symbol]) for symbol in SYMBOLS])
+        assert rest.asked == [True]
+        clock.advance(2.0)
+        made.take([IndexValue("I:SPX", (close + S) // 10**6, LEVELS["I:SPX"])])
+        await settled(lambda: made.refusal)
+        made.look()
+        assert rest.asked == [True, False]
+        for wait_s, n in ((59.0, 2), (1.0, 3), (60.0, 3), (60.0, 4)):
+            clock.advance(wait_s)
+            made.look()
+            made.look()
+            await settled(lambda: not made._is_asking)
+            assert len(rest.asked) == n, wait_s
+        assert (made.state.regime(clock.now_ns()).is_final, made.refusal) == (True, None)
+        assert made.state.regime(clock.now_ns()).date == DAY
+        clock.advance(7_200.0)
+        made.look()
+        assert len(rest.asked) == 4
+
+    with Runner("test-macro") as runner:
+        runner.call(main())
+
+
+def test_closing_ends_a_load_that_is_under_way_and_an_error_reaches_who_waits():
+    close = session(DAY).close_ns
+    rest, clock = Rest(loaded(random.Random(1), close - S)), ManualClock(start_ns=close - S)
+
+    async def main() -> None:
+        made = engine(rest, clock, runner)
+        await made.begin()
+        rest.block = asyncio.Event()
+        clock.advance(2.0)
+        made.look()
+        await settled(lambda: len(rest.asked) == 2)
+        made.inbox.close()
+        await settled(lambda: not made._is_asking)
+        await settled(lambda: len(asyncio.all_tasks()) == 1)
+        assert (await made.changes.aget()).before is None
+        assert await made.changes.aget() is None
+
+    async def lose() -> None:
+        made = engine(Rest(loaded(random.Random(1), close - S)), clock, runner)
+        await made.begin()
+        topics = topics_for(parse_many(SYMBOLS), ("V",))
+        refused = SubscriptionFailed("V.I:VIX", "not authorized")
+        for topic in topics[:-1]:
+            made.failed(topic, refused)
+        assert not made.changes.is_closed
+        made.failed(topics[-1], refused)
+        await made.changes.aget()
+        with pytest.raises(SubscriptionFailed):
+            await made.changes.aget()
+
+    with Runner("test-macro") as runner:
+        runner.call(main())
+        runner.call(lose())
