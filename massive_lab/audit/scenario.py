@@ -55,6 +55,7 @@ _HISTORY_DAYS = 2 * 365
 _PATIENCE_S = 60.0
 _NUDGES = 6
 _GRACE_S = Policy().grace_s
+_ASKED_OF = {"T": "trades", "Q": "quotes", "A": "aggs_range", "AM": "aggs_range"}
 
 
 def begin(
@@ -332,6 +333,11 @@ class Audit:
                 self._settle(clusters)
             back_s = self._clock.monotonic() - self._origin_s
             self._advance(5.0)
+            limit_s = self._clock.monotonic() + _PATIENCE_S
+            while self.recorder.read(lambda r: bool(r.open_gaps)) and self._clock.monotonic() < limit_s:
+                self._advance(_STEP_S)
+        for (_, channel), n in self.recorder.read(lambda r: dict(r.asked)).items():
+            self.predict("backfill", **{_ASKED_OF[channel]: n})
         self._draft.fallback = self.recorder.read(
             lambda r: sections.fallback_section(
                 r, dropped=clusters, origin_s=self._origin_s, until_s=self._clock.monotonic()
@@ -407,6 +413,7 @@ class Audit:
             else:
                 self._move(_STEP_S)
                 self._caught_up()
+                self._asked()
             for cluster in clusters:
                 now = self._events(cluster)
                 series[cluster].append(now - before[cluster])
@@ -424,6 +431,9 @@ class Audit:
         assert self._control is not None
         self._count_due(self._clock.monotonic() + seconds)
         self._control.jump(seconds)
+        if self.recorder.read(lambda r: bool(r.open_gaps)):
+            # What is asked for a gap depends on what has been streamed.
+            self._caught_up()
         self._clock.advance(seconds)
 
     def _count_due(self, until_s: float) -> None:
@@ -439,6 +449,16 @@ class Audit:
         assert self._control is not None
         sent = Served.read(self._control.counts()).frames
         self._wait(lambda r: all(r.frames[cluster] >= n for cluster, n in sent.items()), "every frame that was sent")
+
+    def _asked(self) -> None:
+        """Wait until every question for a gap that is due has its answer."""
+
+        def answered() -> bool:
+            asleep = self._clock.sleepers()
+            clusters, asking = self.recorder.read(lambda r: ({c for c, _ in r.open_gaps}, sum(r.asking.values())))
+            return not asking and all(_sleeps(asleep, c, "stitch") for c in clusters)
+
+        self._until(answered, "the history of the gaps")
 
     def _wait(self, condition: Callable[[Recording], bool], what: str) -> None:
         for _ in range(_NUDGES):
@@ -468,6 +488,7 @@ class Audit:
             return all(_sleeps(asleep, c, "feed") and _sleeps(asleep, c, "polling") for c in waiting)
 
         self._until(settled, "every attempt and poll to end")
+        self._asked()
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         for _ in range(_NUDGES):

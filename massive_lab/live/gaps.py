@@ -110,7 +110,9 @@ class Gaps:
         async with asyncio.TaskGroup() as group:
             while not self._stitcher.is_idle:
                 for request in self._stitcher.due(hub.clock.now_ns()):
-                    group.create_task(self._fill(request))
+                    span = request.span
+                    hub.emit(t.GapAsked(hub.now(), hub.cluster, span.topic.wire, span.attempts))
+                    group.create_task(self._fill(request), name=f"massive_lab {hub.cluster} backfill")
                 self._tell()
                 await hub.clock.sleep(hub.policy.stitch_wait_s / 2)
 
@@ -133,6 +135,7 @@ class Gaps:
                     cut = "" if filled.is_whole else filled.reason
                     self._deliver(request.span, self._stitcher.answered(request, rows, now_ns, cut=cut), now_ns)
         self._tell()
+        hub.emit(t.GapAnswered(hub.now(), hub.cluster, topic.wire, request.span.attempts))
 
     def _deliver(self, span: Span, events: list[Event], now_ns: int) -> None:
         if not events:
