@@ -149,16 +149,22 @@ def test_a_feed_in_a_cycle_that_the_collector_finds_last_is_closed_and_not_cut(c
 def test_an_exception_in_the_users_loop_closes_what_the_with_opened(connect, served):
     upstream, *_ = served
     lab = connect()
-    with pytest.raises(LookupError), lab.live("AAPL") as live:
-        live.wait_live(WAIT_S)
-        reader = live.trades()
-        iter(reader)
-        push(upstream, trade())
-        for _ in reader:
-            raise LookupError("the user's own")
+    opened = []
+
+    def cell():
+        with lab.live("AAPL") as live:
+            live.wait_live(WAIT_S)
+            reader = live.trades()
+            opened.extend((live, reader))
+            iter(reader)
+            push(upstream, trade())
+            for _ in reader:
+                raise LookupError("the user's own")
+
+    with pytest.raises(LookupError):
+        cell()
     assert upstream.thread.call(_ended(upstream), WAIT_S) == [1000]
-    assert live.is_closed
-    assert reader.is_closed
+    assert all(each.is_closed for each in opened)
     assert n_hubs() == 0
     assert lab.live.topics().is_empty()
 
