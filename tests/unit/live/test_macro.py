@@ -152,7 +152,7 @@ def event(rng: random.Random, symbol: str, ts: int) -> IndexValue | SecondBar | 
     return made(symbol, start, level, level * (1 + rng.random() / 50), level * (1 - rng.random() / 50), level * 1.001)
 
 
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5))
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 3))
 def test_whatever_comes_in_whatever_order_it_is_the_batch(seed, n):
     rng = random.Random(seed)
     opening = session(DAY).open_ns
