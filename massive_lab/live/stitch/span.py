@@ -18,6 +18,8 @@ _MS = 1_000_000
 BAR_LAG_MS = 3_000
 """A bar is published this long after its end at the latest; a second bar takes about two seconds."""
 
+_FULL = 1_000
+
 GapState: TypeAlias = Literal["open", "filling", "filled", "partial", "unfilled"]
 
 
@@ -68,6 +70,7 @@ class Span:
     _first_ns: int | None = None
     _newest_ms: int = -1
     _asked_ms: int = 0
+    _full_at: int = _FULL
 
     @property
     def is_over(self) -> bool:
@@ -97,10 +100,20 @@ class Span:
 
     # ---- what is delivered
 
-    def told(self, event: Event) -> None:
-        """Something was delivered that the stream did not bring, or that it brought before the loss."""
+    def told(self, event: Event, max_ms: int) -> None:
+        """Something was delivered that the stream did not bring.
+
+        Parameters
+        ----------
+        event : Event
+        max_ms : int
+            The longest span that is fetched: in a long outage, what was polled earlier is of no use.
+        """
         if (self.lo_ms is None or event.ms >= self.lo_ms) and (self.hi_ms is None or event.ms <= self.hi_ms):
             self.before.append(event)
+            if len(self.before) > self._full_at:
+                self.before = [known for known in self.before if known.ms >= event.ms - max_ms]
+                self._full_at = max(_FULL, 2 * len(self.before))
 
     def streamed(self, event: Event, now_ns: int, wait_ns: int) -> None:
         """An event of the stream since the return."""

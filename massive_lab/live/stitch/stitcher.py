@@ -49,6 +49,7 @@ class Stitcher:
         self._newest = newest
         self._margin_ms = round(policy.stitch_margin_s * 1000)
         self._wait_ns = round(policy.stitch_wait_s * 1e9)
+        self._max_ms = round(policy.stitch_max_s * 1000)
         self._tail = Tail(self._margin_ms + BAR_LAG_MS, policy.stitch_tail_events)
         self._live: dict[Key, list[Span]] = {}
         self._last_ns = 0
@@ -81,7 +82,7 @@ class Stitcher:
         for event in events:
             key = key_of(event)
             for span in self._live.get(key, ()):
-                span.told(event)
+                span.told(event, self._max_ms)
             if not self._is_online and key not in self._live:
                 self._meanwhile.setdefault(key, []).append(event)
 
@@ -223,7 +224,7 @@ class Stitcher:
                 continue
             if span.lo_ms is None:
                 span.lo_ms = self._tail.exchange_ms(span.start_ns)
-            requests.append(span.ask(now_ms, round(self._policy.stitch_max_s * 1000)))
+            requests.append(span.ask(now_ms, self._max_ms))
         return requests
 
     def answered(self, request: Request, rows: Sequence[Event], now_ns: int, *, cut: str = "") -> list[Event]:

@@ -256,3 +256,14 @@ def test_the_tail_keeps_a_window_of_the_exchanges_time_and_is_bounded():
     assert len(tail.by_key()[Trade, "AAPL"]) == 5
     tail.append([trade(2_100 + n, n + 1) for n in range(9)], 5)
     assert len(tail.by_key()[Trade, "AAPL"]) == 9
+
+
+def test_an_outage_of_hours_does_not_pile_up_what_was_polled():
+    line = Line(stitch_max_s=60.0)
+    line.hear(trade(10_000))
+    line.lose()
+    for ms in range(11_000, 11_000 + 20_000 * 500, 500):
+        line.stitcher.told([trade(ms, source="poll")], line.ns(ms))
+    (span,) = line.stitcher.rows
+    assert len(span.before) <= 1_001
+    assert span.before[-1].ms == T0 + 11_000 + 19_999 * 500
