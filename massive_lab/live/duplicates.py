@@ -24,6 +24,8 @@ _log = logging.getLogger("massive_lab.live")
 # Loaders whose answer is the present: repeating them is right, unless it is streamed as well.
 _PRESENT = frozenset({"snapshot", "indices", "last"})
 _MOVING = _PRESENT | {"chain", "market_status"}
+_OWN = ("poll:", "backfill:")
+"""What the live system asks for by itself: again and again while a socket is down, or while the history lags."""
 _MOST = 10_000
 K = TypeVar("K")
 V = TypeVar("V")
@@ -163,7 +165,7 @@ class LoadedTwice:
 
     def loaded(self, load: LoadDone, now: float) -> list[Duplicate]:
         """A load ended; what it repeats, if anything."""
-        if load.outcome != "ok":
+        if load.outcome != "ok" or load.loader.startswith(_OWN):
             return []
         return [*self._beside_stream(load, now), *self._again(load, now)]
 

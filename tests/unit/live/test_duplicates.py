@@ -48,6 +48,12 @@ def test_what_is_no_repetition(second, at_s, finder):
     assert finder.loaded(second, at_s) == []
 
 
+@pytest.mark.parametrize("loader", ["poll:stocks", "backfill:stocks"])
+def test_what_the_live_system_asks_for_by_itself_is_no_repetition_of_the_user(loader, finder):
+    finder.loaded(load(loader), 0.0)
+    assert finder.loaded(load(loader), 1.0) == []
+
+
 @pytest.mark.parametrize("loader", ["snapshot", "indices", "last", "chain", "market_status"])
 def test_the_present_may_be_asked_for_again(loader, finder):
     finder.loaded(load(loader), 0.0)
