@@ -102,7 +102,7 @@ def names(cluster: str, n: int) -> list[str]:
     return [f"{cluster}-{i}" for i in range(n)]
 
 
-_COUNTS = st.dictionaries(st.sampled_from(CLASSES), st.integers(1, 700), min_size=1)
+_COUNTS = st.dictionaries(st.sampled_from(CLASSES), st.integers(1, 400), min_size=1)
 
 
 @given(_COUNTS, st.one_of(st.none(), st.integers(1, 600)), st.floats(0.0, 8.0), st.integers(0, 99))
@@ -112,7 +112,7 @@ def test_calls_stay_within_the_budget_and_nobody_starves(
     rehearsal = Rehearsal({c: names(c, n) for c, n in counts.items()}, calls_per_minute)
     budget = rehearsal.budget
     market = Market(swing, seed, lambda cluster, at: "closed" if cluster == "options" and int(at / 60) % 2 else "open")
-    minutes = 3 if budget.limit > 20 else 30
+    minutes = 2 if budget.limit > 20 else 20
     calls = list(rehearsal.run(minutes * 60.0, market))
     times = [at for at, *_ in calls]
     assert worst(times, budget.period_s) <= budget.limit
@@ -216,7 +216,7 @@ def test_ten_thousand_symbols_are_served_in_turn_within_the_plan(
     counts: dict[str, int], calls_per_minute: int | None, limit: int
 ) -> None:
     rehearsal = Rehearsal({c: names(c, n) for c, n in counts.items()}, calls_per_minute)
-    minutes = 1.5 if calls_per_minute is None else 3 * 60
+    minutes = 1.25 if calls_per_minute is None else 3 * 60
     turns = {c: Counter(dict.fromkeys(symbols, 0)) for c, symbols in rehearsal.symbols.items()}
     times = []
     for at, cluster, batch in rehearsal.run(minutes * 60.0, Market()):
@@ -257,6 +257,21 @@ def test_prediction_and_measurement_agree_within_two_percent(
     measured = Counter(cluster for _, cluster, _ in rehearsal.run(seconds, market))
     for cluster, n in predicted.items():
         assert measured[cluster] == pytest.approx(n, rel=0.02), cluster
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"stocks": 10}, {"options": 300}, {"stocks": 600}, {"indices": 900}, {"stocks": 4, "options": 3, "indices": 3}],
+    ids=str,
+)
+def test_the_pace_that_is_told_beforehand_is_the_one_that_is_kept(counts: dict[str, int]) -> None:
+    rehearsal = Rehearsal({c: names(c, n) for c, n in counts.items()})
+    told = {c: schedule.pace.per_minute for c, schedule in rehearsal.schedules.items()}
+    market = Market()
+    list(rehearsal.run(60.0, market))
+    measured = Counter(cluster for _, cluster, _ in rehearsal.run(600.0, market))
+    for cluster, per_minute in told.items():
+        assert measured[cluster] == pytest.approx(10 * per_minute, rel=0.02)
 
 
 # ---- weeks
