@@ -97,8 +97,8 @@ class Budget:
         self._divide()
 
     def spacing_s(self, cluster: str) -> float:
-        """Seconds between two calls of a cluster."""
-        return self.period_s / self.quotas[cluster]
+        """Seconds between two calls of a cluster; of one that does not poll, as if it were alone."""
+        return self.period_s / self.quotas.get(cluster, self.limit)
 
     def free_at(self, now_s: float) -> float:
         """The first instant from `now_s` on at which the client may make another call."""

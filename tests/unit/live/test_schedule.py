@@ -107,6 +107,9 @@ def test_what_is_no_longer_wanted_is_not_asked_for_and_what_is_new_comes_first()
     assert schedule.take(1.5) == ["C", "B"]
     schedule.want([], 2.0)
     assert (schedule.next(), schedule.interval_s) == (None, None)
+    schedule_of("stocks", budget=(budget := Budget(POLICY)))
+    budget.leave("stocks")
+    assert Schedule("stocks", POLICY, budget).pace == Pace(0, 0, 4.0, 4.0), "whoever polls for nobody can still be asked"
 
 
 def test_failing_calls_are_spaced_out_and_the_first_answer_ends_that() -> None:
