@@ -191,3 +191,36 @@ def test_closing_the_client_ends_the_capture_and_a_closed_one_records_nothing(sa
         lab.live.record(tmp_path / "other")
     assert [file.name for file in tmp_path.iterdir()] == ["session.mlcap"]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("massive_lab")]
+
+
+@pytest.mark.parametrize("fault", ["refuse_upgrade", "max_connections"])
+def test_recording_may_begin_while_polls_stand_in_whatever_the_reason(fault, sandbox, tmp_path):
+    sandbox.control.reset_faults()
+    sandbox.control.reset_counts()
+    with ml.connect("sandbox", sandbox=sandbox) as lab:
+        ear = Ear()
+        lab.telemetry.add(ear)
+        live = lab.live(["AAPL", "SPY"], channels=("T", "Q")).wait_live(WAIT_S)
+        sandbox.control.jump(30.0)
+        armed = sandbox.control.add_fault(fault, scope="stocks")
+        cut(sandbox, "stocks")
+        ear.wait(lambda: ear.of(t.PollTick))
+        with lab.live.record(tmp_path / "a"):
+            sandbox.control.jump(60.0)
+            n_polls = len(ear.of(t.PollTick))
+            ear.wait(lambda: len(ear.of(t.PollTick)) > n_polls)
+            sandbox.control.remove_fault(armed)
+            lab.live.retry()
+            ear.wait(lambda: len(ear.of(t.TopicConfirmed)) == 8)
+            sandbox.control.jump(30.0)
+            ear.wait(lambda: len(ear.of(t.GapFilled)) == 4)
+            frames = {"trades": live.trades().frame(), "quotes": live.quotes().frame()}
+    replay = ml.replay(tmp_path / "a")
+    since = replay.summary.first_ns
+    for kind, frame in frames.items():
+        heard = frame.filter(frame["ts_recv"].to_physical() >= since, frame["source"] != "backfill")
+        again = replay.frame(kind)
+        assert again.filter(again["source"] != "backfill").equals(heard), kind
+        assert set(heard["source"]) == {"poll", "stream"}
+    assert replay.status["reconnects"].to_list() == [replay.summary.by_kind["online"]]
+    assert replay.sha256 == ml.replay(tmp_path / "a").sha256
