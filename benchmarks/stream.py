@@ -1,11 +1,14 @@
 """From the bytes of a WebSocket frame to a table, against the official client on the same frames in the same run.
 
-Ours: typed decoding, routing, counting, a rolling table, and at the end the table as Polars: what waits is converted
-before the clock stops. Theirs: ``json.loads`` and the client's own `parse`, into a deque. Both see every event; the prices
-are compared before anything is timed. A second table sends the frames over a loopback socket first, and a third reads the
-last 100,000 ticks as a frame.
+Ours: typed decoding, the memory of what was delivered (for the stitch after a gap), routing, counting, a rolling table, and
+at the end the table as Polars: what waits is converted before the clock stops. Theirs: ``json.loads`` and the client's own
+`parse`, into a deque; and a second time with a Polars frame made of that deque at the end, column by column, which is the
+fastest plain way there is. All see every event; the prices are compared before anything is timed.
 
-Run: ``python benchmarks/stream.py [--frames 2000] [--rounds 5]``
+Then: the same frames over a loopback socket; through a mailbox to a reader that takes each event; the last 100,000 ticks as
+a frame; the time from the server's send to the user's thread; the memory of 1,000 topics.
+
+Run: ``python benchmarks/stream.py [--frames 10000] [--rounds 5]``
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import random
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import polars as pl
 from massive.websocket import parse
 from massive.websocket.models import Market
 from websockets.asyncio.client import connect as plain_connect
@@ -29,8 +36,10 @@ from websockets.asyncio.server import serve
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret
 from massive_lab.live.hub import Hub
+from massive_lab.live.mailbox import Mailbox
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
+from massive_lab.transports.runner import Runner
 from massive_lab.transports.websocket import connect
 
 TARGET = 5.0
@@ -72,6 +81,7 @@ def make_hub(channels: str, max_rows: int = 200_000) -> tuple[Hub, dict[str, Rol
     hub = Hub("stocks", "ws://127.0.0.1:1/stocks", Secret("none"), clock=SystemClock())
     tables = {channel: RollingTable(kind_of(channel), max_rows=max_rows) for channel in channels}
     hub.tasks.start = lambda *_, **__: None  # type: ignore[assignment, return-value]
+    hub.gaps.is_online = True
     for channel, table in tables.items():
         for symbol in _SYMBOLS:
             hub.open(Topic("stocks", channel, symbol), [table])
@@ -94,6 +104,35 @@ def theirs(frames: list[bytes]) -> deque[object]:
     return kept
 
 
+def theirs_as_frame(frames: list[bytes]) -> pl.DataFrame:
+    kept = theirs(frames)
+    by_type: dict[type, list[object]] = {}
+    for item in kept:
+        by_type.setdefault(type(item), []).append(item)
+    made = [
+        pl.DataFrame({name: [getattr(item, name) for item in items] for name in vars(items[0])}, strict=False)
+        for items in by_type.values()
+    ]
+    return made[0]
+
+
+def through_a_mailbox(frames: list[bytes], channels: str) -> int:
+    """The same with a reader that takes every event, as an iterator does."""
+    hub, _ = make_hub(channels)
+    box = Mailbox("benchmark")
+    for channel in channels:
+        for symbol in _SYMBOLS:
+            hub.open(Topic("stocks", channel, symbol), [box])
+    n = 0
+    for number, frame in enumerate(frames):
+        hub.frame(frame)
+        if not number % 10:
+            for _ in range(len(box)):
+                box.get(0)
+                n += 1
+    return n
+
+
 def seconds(work: Callable[[], object]) -> float:
     gc.collect()
     start = time.perf_counter()
@@ -101,21 +140,33 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-async def compare(frames: list[bytes], channels: str, rounds: int) -> tuple[float, float, float]:
-    """M events/s of both, and the median of the rounds' ratios.
+class Compared(NamedTuple):
+    """Medians over the rounds; ratios are medians of the rounds' own ratios, for other load falls on both sides alike."""
 
-    The two sides take turns, so that other load on the machine falls on both.
-    """
+    ours: float
+    theirs: float
+    framed: float
+    """Theirs, with a frame at the end."""
+    ratio: float
+    ratio_framed: float
+    spread: tuple[float, float]
+    """Smallest and largest ratio."""
+
+
+def compare(frames: list[bytes], channels: str, rounds: int) -> Compared:
     ours(frames[:200], channels)
-    theirs(frames[:200])
-    pairs = [(seconds(lambda: ours(frames, channels)), seconds(lambda: theirs(frames))) for _ in range(rounds)]
+    theirs_as_frame(frames[:200])
+    works = (lambda: ours(frames, channels), lambda: theirs(frames), lambda: theirs_as_frame(frames))
+    taken = [tuple(seconds(work) for work in works) for _ in range(rounds)]
     n = len(frames) * EVENTS_A_FRAME / 1e6
-    mine, other = (n / statistics.median(side) for side in zip(*pairs, strict=True))
-    return mine, other, statistics.median(b / a for a, b in pairs)
+    mine, other, framed = (n / statistics.median(side) for side in zip(*taken, strict=True))
+    ratios = sorted(b / a for a, b, _ in taken)
+    ratio_framed = statistics.median(c / a for a, _, c in taken)
+    return Compared(mine, other, framed, statistics.median(ratios), ratio_framed, (ratios[0], ratios[-1]))
 
 
-async def over_socket(frames: list[bytes], channels: str) -> tuple[float, float]:
-    """M events/s from a loopback socket: ours, then the plain library with the official parsing."""
+async def over_socket(frames: list[bytes], channels: str) -> tuple[float, float, float]:
+    """M events/s from a loopback socket: ours, the plain library with the official parsing, and the plain library alone."""
 
     async def feed(connection: object) -> None:
         for frame in frames:
@@ -140,44 +191,145 @@ async def over_socket(frames: list[bytes], channels: str) -> tuple[float, float]
             for _ in frames:
                 kept.extend(parse(json.loads(await other.recv()), _log, Market.Stocks))
             second = n / (time.perf_counter() - start) / 1e6
-    return first, second
+        async with plain_connect(url, compression=None) as bare:
+            start = time.perf_counter()
+            for _ in frames:
+                await bare.recv()
+            third = n / (time.perf_counter() - start) / 1e6
+    return first, second, third
+
+
+def latencies_us(n_frames: int, gap_s: float) -> list[float]:
+    """From the server's send to the return of a blocking ``get`` in the user's thread, for each frame of 10 trades, sorted.
+
+    The server, the loop thread and the reader are three threads of one process.
+    """
+    frames = make_frames("T", n_frames)
+    sent: list[float] = []
+    hub, _ = make_hub("T")
+    box = Mailbox("latency")
+    for symbol in _SYMBOLS:
+        hub.open(Topic("stocks", "T", symbol), [box])
+
+    async def feed(connection: Any) -> None:
+        for frame in frames:
+            await asyncio.sleep(gap_s)
+            sent.append(time.perf_counter())
+            await connection.send(frame)
+        await connection.wait_closed()
+
+    async def serving() -> Any:
+        return await serve(feed, "127.0.0.1", 0, compression=None, ping_interval=None)
+
+    async def read(url: str) -> None:
+        socket = await connect(url)
+        for _ in frames:
+            hub.frame(await socket.recv())
+        await socket.close()
+
+    async def stop(server: Any) -> None:
+        server.close()
+        await server.wait_closed()
+
+    with Runner("benchmark-server") as upstream, Runner("benchmark-io") as io:
+        server = upstream.call(serving())
+        reading = io.submit(read(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/x"))
+        took = []
+        for number in range(n_frames):
+            for place in range(EVENTS_A_FRAME):
+                box.get(30.0)
+                if not place:
+                    took.append((time.perf_counter() - sent[number]) * 1e6)
+        reading.finished.wait(30.0)
+        upstream.call(stop(server))
+    return sorted(took)
+
+
+def megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory_of_topics(n_topics: int, n_rows: int) -> tuple[float, float]:
+    """Megabytes that the topics cost before any event, and in all once their table is full."""
+    before = megabytes()
+    hub, _ = make_hub("")
+    table = RollingTable("trades", max_rows=n_rows)
+    symbols = [f"S{i}" for i in range(n_topics)]
+    for symbol in symbols:
+        hub.open(Topic("stocks", "T", symbol), [table])
+    opened = megabytes() - before
+    for start in range(0, 2 * n_rows, EVENTS_A_FRAME):
+        row = {"ev": "T", "x": 4, "z": 3, "p": 100.25, "s": 100, "c": [14, 41]}
+        items = [
+            {**row, "sym": symbols[i % n_topics], "i": str(i), "t": 1_750_000_000_000 + i, "q": i}
+            for i in range(start, start + EVENTS_A_FRAME)
+        ]
+        hub.frame(json.dumps(items).encode())
+    assert table.frame().height == n_rows
+    gc.collect()
+    return opened, megabytes() - before
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=2_000)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(argv)
+    n_frames, rounds = options.frames, options.rounds
 
     check = make_frames("T", 200)
     prices = ours(check, "T")["T"].frame()["price"].to_list()
     assert prices == [trade.price for trade in theirs(check)], "the two sides do not read the same prices"
+    assert prices == theirs_as_frame(check)["price"].to_list(), "the two frames do not hold the same prices"
 
-    print(f"bytes to table, {options.frames} frames x {EVENTS_A_FRAME} events, median of {options.rounds}, M events/s")
-    print(f"{'':6}{'ours':>8}{'official':>10}{'ratio':>8}")
+    print(f"bytes to table, {n_frames} frames x {EVENTS_A_FRAME} events, median of {rounds}, M events/s")
+    print(f"{'':6}{'ours':>8}{'official':>10}{'ratio':>8}{'smallest, largest':>20}{'official + frame':>18}{'ratio':>8}")
     ratios = {}
     for name, channels in (("T", "T"), ("Q", "Q"), ("A", "A"), ("mix", "TQA")):
-        frames = make_frames(channels, options.frames)
-        mine, other, ratios[name] = asyncio.run(compare(frames, channels, options.rounds))
-        print(f"{name:6}{mine:8.2f}{other:10.3f}{ratios[name]:7.1f}x")
+        got = compare(make_frames(channels, n_frames), channels, rounds)
+        ratios[name] = got.ratio
+        low, high = got.spread
+        print(
+            f"{name:6}{got.ours:8.2f}{got.theirs:10.3f}{got.ratio:7.1f}x{f'{low:.1f}x, {high:.1f}x':>20}"
+            f"{got.framed:18.3f}{got.ratio_framed:7.1f}x"
+        )
 
-    mine, other = asyncio.run(over_socket(make_frames("TQA", options.frames), "TQA"))
-    print(f"\nloopback socket in front, server in the same process, mix: {mine:.2f} against {other:.3f}, {mine / other:.1f}x")
+    frames = make_frames("TQA", n_frames)
+    pairs = [asyncio.run(over_socket(frames, "TQA")) for _ in range(rounds)]
+    mine, other, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b, _ in pairs)
+    print(f"\nloopback socket in front, server in the same process, mix: {mine:.2f} against {other:.3f}, {ratio:.1f}x")
+    print(f"the bare socket library, reading and nothing else: {bare:.2f}")
+
+    taken = [seconds(lambda: through_a_mailbox(frames, "TQA")) for _ in range(rounds)]
+    per_event = n_frames * EVENTS_A_FRAME / statistics.median(taken) / 1e6
+    print(f"through the tables and a mailbox to a reader that takes each event, mix: {per_event:.2f} M events/s")
 
     hub, tables = make_hub("T", max_rows=100_000)
     table = tables["T"]
-    for frame in make_frames("T", 12_000):
+    coming = make_frames("T", 12_000 + 11 * rounds)
+    for frame in coming[:12_000]:
         hub.frame(frame)
     times = []
-    for _ in range(options.rounds):
-        hub.frame(check[0])
+    for number in range(rounds + 1):
+        for frame in coming[12_000 + 10 * number : 12_010 + 10 * number]:
+            hub.frame(frame)
         start = time.perf_counter()
         frame_now = table.frame()
         times.append((time.perf_counter() - start) * 1e3)
     assert frame_now.height == 100_000
     print(
-        f"100,000 ticks to Polars, all {frame_now.width} columns: {statistics.median(times):.2f} ms, "
-        f"{times[0]:.2f} ms the first time"
+        f"100,000 ticks to Polars, all {frame_now.width} columns, 100 new ones since the last read: "
+        f"{statistics.median(times[1:]):.2f} ms, {times[0]:.2f} ms the first time"
+    )
+
+    took = latencies_us(1_000, 0.002)
+    p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    print(f"server's send to the user's thread, 5,000 trades/s: p50 {p50:.0f} us, p99 {p99:.0f} us")
+
+    opened, full = memory_of_topics(1_000, 200_000)
+    print(
+        f"1,000 topics: {opened:.1f} MB; after 400,000 trades, 200,000 of them kept and read as a frame: {full:.0f} MB"
     )
 
     worst = min(ratios.values())

@@ -5,7 +5,7 @@
 ==================== =========================================================================
 connecting           `connect` `aconnect` `Lab` `AsyncLab`
 indicators           `ema` `sma` `rsi` `atr` `macd` `session_vwap` `rolling_vwap` `realised_vol`, `indicators.apply`
-frames               `check` `resample` `replay` `prove_no_lookahead`
+frames               `check` `resample` `replay` `prove_no_lookahead` `reconcile_bars`
 macro                `regime.classify` `regime.latest`
 errors               `MassiveLabError` and its tree, see `errors`
 ==================== =========================================================================
@@ -46,11 +46,13 @@ if TYPE_CHECKING:
     from massive_lab.frames.bars import resample
     from massive_lab.frames.check import check
     from massive_lab.frames.lookahead import prove_no_lookahead
-    from massive_lab.frames.replay import replay
+    from massive_lab.frames.reconcile import reconcile_bars
     from massive_lab.indicators import atr, ema, macd, realised_vol, rolling_vwap, rsi, session_vwap, sma
     from massive_lab.lab.aio import AsyncLab
     from massive_lab.lab.core import aconnect, connect
+    from massive_lab.lab.replay import replay
     from massive_lab.lab.sync import Lab
+    from massive_lab.live.mailbox import EventsDropped
 
 __all__ = [
     "AsyncLab",
@@ -61,6 +63,7 @@ __all__ = [
     "ConnectionLost",
     "DataError",
     "DecodeError",
+    "EventsDropped",
     "FrameInvariantError",
     "GapError",
     "IncompletePagination",
@@ -87,6 +90,7 @@ __all__ = [
     "macd",
     "prove_no_lookahead",
     "realised_vol",
+    "reconcile_bars",
     "regime",
     "replay",
     "resample",
@@ -101,6 +105,7 @@ __all__ = [
 _MODULES = frozenset({"errors", "indicators", "regime", "sandbox", "schema"})
 _HOMES = {
     "AsyncLab": "lab.aio",
+    "EventsDropped": "live.mailbox",
     "Lab": "lab.sync",
     "aconnect": "lab.core",
     "atr": "indicators",
@@ -110,7 +115,8 @@ _HOMES = {
     "macd": "indicators",
     "prove_no_lookahead": "frames.lookahead",
     "realised_vol": "indicators",
-    "replay": "frames.replay",
+    "reconcile_bars": "frames.reconcile",
+    "replay": "lab.replay",
     "resample": "frames.bars",
     "rolling_vwap": "indicators",
     "rsi": "indicators",

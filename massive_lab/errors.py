@@ -40,7 +40,6 @@ __all__ = [
     "ConnectionLost",
     "DataError",
     "DecodeError",
-    "EventsDropped",
     "FrameInvariantError",
     "GapError",
     "IncompletePagination",
@@ -251,10 +250,6 @@ class SlowReader(MassiveLabError):
         super().__init__(f"Reader {reader} fell behind: {n_dropped} events were dropped.", **context)
         self.reader = reader
         self.n_dropped = n_dropped
-
-
-class EventsDropped(UserWarning):
-    """A reader fell behind its bound and lost events by the rule it was opened with."""
 
 
 class CaptureError(MassiveLabError):

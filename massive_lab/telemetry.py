@@ -28,6 +28,8 @@ __all__ = [
     "FallbackStopped",
     "FeedStateChanged",
     "FrameReceived",
+    "GapAnswered",
+    "GapAsked",
     "GapDetected",
     "GapFilled",
     "Hook",
@@ -236,6 +238,24 @@ class GapDetected(Event):
     topics: tuple[str, ...]
     start_ns: int
     end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapAsked(Event):
+    """REST is about to be asked for the gap of one topic: one call, and another for each further page."""
+
+    cluster: str
+    topic: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapAnswered(Event):
+    """What was asked by `GapAsked` has come or failed; not told where the socket was lost before."""
+
+    cluster: str
+    topic: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

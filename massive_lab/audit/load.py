@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from massive_lab.errors import InvalidRequest
+from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
+from massive_lab.live.schedule import Schedule
 from massive_lab.live.topics import CLUSTERS, DEFAULT_CHANNELS
 from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS, PROXY_CALLS_PER_MINUTE
 from massive_lab.schema.symbols import Symbol, parse_many
@@ -29,7 +31,7 @@ __all__ = [
 
 NAIVE_INTERVAL_S = 3.0
 POLL_INTERVAL_S: Mapping[str, float] = Policy().poll_s
-"""Seconds between two fallback polls of a cluster in an open market."""
+"""Seconds between two fallback polls of a symbol in an open market, where the budget allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,9 @@ class ClusterLoad:
     n_symbols: int
     topics: tuple[str, ...]
     interval_s: float
+    """Seconds between two polls of a symbol when every socket is down: its own interval, or longer for want of calls."""
     batches: int
-    """Calls of one poll: one for each 250 symbols."""
+    """Calls in which each symbol is polled once: one for each 250 symbols."""
 
     @property
     def fallback_per_minute(self) -> float:
@@ -92,8 +95,11 @@ def predict(
     channels: Mapping[Cluster, Sequence[str]] | None = None,
     interval_s: Mapping[str, float] | None = None,
     batch: int = MAX_SNAPSHOT_TICKERS,
+    calls_per_minute: int | None = None,
 ) -> LoadPlan:
     """Predict topics, sockets and fallback calls of a watchlist, before anything runs.
+
+    The rates are those of the schedule itself with every socket down, the markets open and prices moving as usual.
 
     Parameters
     ----------
@@ -105,6 +111,8 @@ def predict(
         Seconds between two polls per cluster instead of `POLL_INTERVAL_S`.
     batch : int
         Symbols per poll.
+    calls_per_minute : int, optional
+        Of the plan, of which polling uses a share; left out, the plan has no limit.
 
     Returns
     -------
@@ -128,20 +136,25 @@ def predict(
     if batch < 1 or min(intervals.values()) <= 0:
         raise InvalidRequest(f"A batch of {batch} and intervals of {intervals} s cannot be polled.")
     symbols = parse_many(list(watchlist))
-    return LoadPlan(
-        tuple(
-            _cluster_load(cluster, members, asked[cluster], intervals[cluster], batch)
-            for cluster in CLUSTERS
-            if (members := [symbol for symbol in symbols if symbol.asset_class == cluster])
-        )
-    )
+    groups: dict[Cluster, list[Symbol]] = {
+        cluster: members
+        for cluster in CLUSTERS
+        if (members := [symbol for symbol in symbols if symbol.asset_class == cluster])
+    }
+    policy = Policy(poll_s=intervals, poll_batch=batch)
+    budget = Budget(policy, calls_per_minute)
+    for cluster, members in groups.items():
+        budget.join(cluster, len(members))
+    return LoadPlan(tuple(_cluster_load(c, members, asked[c], Schedule(c, policy, budget)) for c, members in groups.items()))
 
 
 def _cluster_load(
-    cluster: Cluster, members: list[Symbol], channels: Sequence[str], interval_s: float, batch: int
+    cluster: Cluster, members: list[Symbol], channels: Sequence[str], schedule: Schedule
 ) -> ClusterLoad:
     topics = tuple(f"{channel}.{symbol}" for symbol in members for channel in channels)
-    return ClusterLoad(cluster, len(members), topics, interval_s, math.ceil(len(members) / batch))
+    schedule.want((symbol.text for symbol in members), 0.0)
+    pace = schedule.pace
+    return ClusterLoad(cluster, len(members), topics, pace.interval_s, pace.calls_per_round)
 
 
 @dataclass(frozen=True, slots=True)

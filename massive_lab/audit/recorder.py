@@ -20,6 +20,8 @@ from massive_lab.errors import Timeout
 __all__ = ["EndpointTally", "LoaderTally", "Recorder", "Recording", "TopicTally"]
 
 R = TypeVar("R")
+_BACKFILL = "backfill"
+"""What the causes of calls that fill a gap begin with, and the phase to which they are counted."""
 Topic = tuple[str, str]
 """Cluster and topic: ``("stocks", "T.SPY")``."""
 
@@ -104,8 +106,16 @@ class Recording:
     polled_at_s: dict[str, list[float]] = field(default_factory=dict)
     """Times of the polls by cluster, on the recorded clock."""
     polled_symbols: Counter[tuple[str, str]] = field(default_factory=Counter)
+    planned: dict[str, t.PollPlanned] = field(default_factory=dict)
+    """The next poll that each cluster has announced, while it polls."""
     quarantined: Counter[str] = field(default_factory=Counter)
     gaps: list[t.GapDetected] = field(default_factory=list)
+    open_gaps: set[Topic] = field(default_factory=set)
+    """Gaps that have ended and are not decided yet."""
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Questions to REST for gaps, by (cluster, channel)."""
+    asking: Counter[str] = field(default_factory=Counter)
+    """Of these, those under way, by cluster."""
     states: list[t.FeedStateChanged] = field(default_factory=list)
     fallbacks: list[t.FallbackStarted] = field(default_factory=list)
     fallbacks_over: list[t.FallbackStopped] = field(default_factory=list)
@@ -143,7 +153,8 @@ class Recording:
         """Add one event. Kinds this version does not know are counted in `n_events` only."""
         self.n_events += 1
         if isinstance(event, t.RequestDone):
-            self.calls[phase, event.endpoint] += 1
+            # Who fills a gap does so when the time has come, whatever is done meanwhile.
+            self.calls[_BACKFILL if event.cause.startswith(f"{_BACKFILL}:") else phase, event.endpoint] += 1
         self._fold(event)
 
     @singledispatchmethod
@@ -244,6 +255,21 @@ class Recording:
     def _(self, event: t.GapDetected) -> None:
         self.gaps.append(event)
 
+        self.open_gaps.update((event.cluster, topic) for topic in event.topics)
+
+    @_fold.register
+    def _(self, event: t.GapAsked) -> None:
+        self.asked[event.cluster, event.topic.partition(".")[0]] += 1
+        self.asking[event.cluster] += 1
+
+    @_fold.register
+    def _(self, event: t.GapAnswered) -> None:
+        self.asking[event.cluster] -= 1
+
+    @_fold.register
+    def _(self, event: t.GapFilled) -> None:
+        self.open_gaps.discard((event.cluster, event.topic))
+
     @_fold.register
     def _(self, event: t.FeedStateChanged) -> None:
         self.states.append(event)
@@ -259,6 +285,11 @@ class Recording:
     @_fold.register
     def _(self, event: t.FallbackStopped) -> None:
         self.fallbacks_over.append(event)
+        self.planned.pop(event.cluster, None)
+
+    @_fold.register
+    def _(self, event: t.PollPlanned) -> None:
+        self.planned[event.cluster] = event
 
     @_fold.register
     def _(self, event: t.PollTick) -> None:

@@ -37,6 +37,7 @@ from massive_lab.live.policy import Policy
 from massive_lab.schema.session import sessions as trading_sessions
 from massive_lab.schema.session import trading_date
 from massive_lab.schema.symbols import parse_many
+from massive_lab.telemetry import PollPlanned
 from massive_lab.transports.runner import Runner
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _HISTORY_DAYS = 2 * 365
 _PATIENCE_S = 60.0
 _NUDGES = 6
 _GRACE_S = Policy().grace_s
+_ASKED_OF = {"T": "trades", "Q": "quotes", "A": "aggs_range", "AM": "aggs_range"}
 
 
 def begin(
@@ -132,6 +134,8 @@ class Audit:
         self._predicted: dict[tuple[str, str], float] = {}
         self._windows: dict[str, float] = {}
         self._naive: dict[tuple[str, str], float] = {}
+        self._expected: dict[str, int] = {}
+        self._counted: dict[str, PollPlanned] = {}
         self._draft = sections.Draft(target, target == "sandbox", seed, tuple(self.symbols), duration_s)
         self._held: dict[str, Held] = {"before": held(tasks=lambda: 0)}  # there is no loop yet
         self.lab, self._control = self._connect(target, seed, plan)
@@ -292,20 +296,21 @@ class Audit:
             self._until(
                 lambda: all(f"massive_lab {c} feed" in self._clock.sleepers() for c in clusters), "the first attempts"
             )
+            # The first poll follows from the grace; each after that is announced by the one before.
+            self._expected = dict.fromkeys(clusters, 1)
             # A nanosecond more: the deadline is a sum of doubles, and may lie a rounding error behind the grace.
             self._move(_GRACE_S + 1e-9)
-            self._poll_until(_GRACE_S, clusters)
             self._settle(clusters)
-            for _ in range(round(self._duration_s / _STEP_S)):
-                self._move(_STEP_S)
-                self._poll_until(self._clock.monotonic() - self._origin_s, clusters)
+            until_s = self._origin_s + _GRACE_S + self._duration_s
+            while (left_s := until_s - self._clock.monotonic()) >= 1e-9:
+                self._move(min(left_s, self._clock.next_wake_s() or left_s))
                 self._settle(clusters)
         window_s = self._duration_s + _GRACE_S
         self._windows["fallback"] = window_s
-        self.predict("fallback", snapshot=sum(self._expected(c, window_s) for c in clusters))
-        self._naive["fallback", "snapshot"] = self.plan.naive_per_minute * window_s / 60
         polls = {cluster: self._polls(cluster) for cluster in clusters}
-        expected = [self._expected(cluster, window_s) for cluster in clusters]
+        expected = [self._expected[cluster] for cluster in clusters]
+        self.predict("fallback", snapshot=sum(expected))
+        self._naive["fallback", "snapshot"] = self.plan.naive_per_minute * window_s / 60
         return pl.DataFrame({"cluster": clusters, "polls": list(polls.values()), "expected": expected})
 
     def restore(self) -> pl.DataFrame | None:
@@ -320,20 +325,25 @@ class Audit:
             return None
         clusters = [load.cluster for load in self.plan.clusters]
         self._control.remove_fault(self._fault)
+        before = sum(self._expected.values())
         with self.recorder.phase("recovery"):
             while self.recorder.read(lambda r: any(r.state_of(c) != "live" for c in clusters)):
                 # From one appointment to the next, so that an attempt and a poll never fall together.
                 self._move(self._clock.next_wake_s() or _STEP_S)
-                self._poll_until(self._clock.monotonic() - self._origin_s, clusters)
                 self._settle(clusters)
             back_s = self._clock.monotonic() - self._origin_s
             self._advance(5.0)
+            limit_s = self._clock.monotonic() + _PATIENCE_S
+            while self.recorder.read(lambda r: bool(r.open_gaps)) and self._clock.monotonic() < limit_s:
+                self._advance(_STEP_S)
+        for (_, channel), n in self.recorder.read(lambda r: dict(r.asked)).items():
+            self.predict("backfill", **{_ASKED_OF[channel]: n})
         self._draft.fallback = self.recorder.read(
             lambda r: sections.fallback_section(
                 r, dropped=clusters, origin_s=self._origin_s, until_s=self._clock.monotonic()
             )
         )
-        self.predict("recovery", snapshot=self._expected_in_recovery())
+        self.predict("recovery", snapshot=sum(self._expected.values()) - before)
         self._windows["recovery"] = round(back_s - self._windows["fallback"], 6)
         return pl.DataFrame(self._draft.fallback["clusters"]).select(
             "cluster", "since_loss_s", "polls", "outage_s", "gaps", "recovered"
@@ -403,6 +413,7 @@ class Audit:
             else:
                 self._move(_STEP_S)
                 self._caught_up()
+                self._asked()
             for cluster in clusters:
                 now = self._events(cluster)
                 series[cluster].append(now - before[cluster])
@@ -418,14 +429,36 @@ class Audit:
     def _move(self, seconds: float) -> None:
         """One step of both clocks: the sandbox publishes first, then the client notices that time has passed."""
         assert self._control is not None
+        self._count_due(self._clock.monotonic() + seconds)
         self._control.jump(seconds)
+        if self.recorder.read(lambda r: bool(r.open_gaps)):
+            # What is asked for a gap depends on what has been streamed.
+            self._caught_up()
         self._clock.advance(seconds)
+
+    def _count_due(self, until_s: float) -> None:
+        """The prediction: polls that have been announced for the time up to `until_s`, which has not come yet."""
+        for cluster, plan in self.recorder.read(lambda r: dict(r.planned)).items():
+            # Who is woken is late by less than a nanosecond, to which the clock is rounded.
+            if plan.due_at_s <= until_s + 5e-10 and self._counted.get(cluster) is not plan:
+                self._counted[cluster] = plan
+                self._expected[cluster] += 1
 
     def _caught_up(self) -> None:
         """Wait until the client has read every frame that the sandbox has sent."""
         assert self._control is not None
         sent = Served.read(self._control.counts()).frames
         self._wait(lambda r: all(r.frames[cluster] >= n for cluster, n in sent.items()), "every frame that was sent")
+
+    def _asked(self) -> None:
+        """Wait until every question for a gap that is due has its answer."""
+
+        def answered() -> bool:
+            asleep = self._clock.sleepers()
+            clusters, asking = self.recorder.read(lambda r: ({c for c, _ in r.open_gaps}, sum(r.asking.values())))
+            return not asking and all(_sleeps(asleep, c, "stitch") for c in clusters)
+
+        self._until(answered, "the history of the gaps")
 
     def _wait(self, condition: Callable[[Recording], bool], what: str) -> None:
         for _ in range(_NUDGES):
@@ -440,30 +473,14 @@ class Audit:
         if self._clock.stopped and (wake_s := self._clock.next_wake_s()) is not None:
             self._move(max(0.0, wake_s))
 
-    def _expected(self, cluster: str, since_loss_s: float) -> int:
-        """Polls due so far: one after the grace, then one each interval."""
-        load = self.plan.of(cluster)
-        if load is None or since_loss_s < _GRACE_S:
-            return 0
-        return (int((since_loss_s - _GRACE_S) / load.interval_s + 1e-9) + 1) * load.batches
-
-    def _expected_in_recovery(self) -> int:
-        """Polls due between the end of the drill and the return of each socket."""
-        outages = self.recorder.read(lambda r: {event.cluster: event.outage_s for event in r.reconnects})
-        before_s = self._windows["fallback"]
-        return sum(self._expected(c, back_s) - self._expected(c, before_s) for c, back_s in outages.items())
-
-    def _poll_until(self, since_loss_s: float, clusters: Sequence[str]) -> None:
-        """Wait for the polls that are due, on every socket that is still down."""
+    def _settle(self, clusters: Sequence[str]) -> None:
+        """Wait until nothing is under way: each socket is live with all its topics, or sleeps before attempt and poll, with
+        as many polls made as were announced.
+        """
         self._wait(
-            lambda r: all(
-                r.state_of(c) == "live" or r.polls_of(c) >= self._expected(c, since_loss_s) for c in clusters
-            ),
+            lambda r: all(r.state_of(c) == "live" or r.polls_of(c) >= self._expected[c] for c in clusters),
             "the polls that are due",
         )
-
-    def _settle(self, clusters: Sequence[str]) -> None:
-        """Wait until nothing is under way: each socket is live with all its topics, or sleeps before attempt and poll."""
 
         def settled() -> bool:
             asleep = self._clock.sleepers()
@@ -471,6 +488,7 @@ class Audit:
             return all(_sleeps(asleep, c, "feed") and _sleeps(asleep, c, "polling") for c in waiting)
 
         self._until(settled, "every attempt and poll to end")
+        self._asked()
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         for _ in range(_NUDGES):

@@ -206,7 +206,7 @@ def polling_section(rows: Sequence[LoadRow], plan: LoadPlan, *, polls_while_live
                 "cluster": load.cluster,
                 "symbols": load.n_symbols,
                 "topics": len(load.topics),
-                "interval_s": load.interval_s,
+                "interval_s": round(load.interval_s, 3),
                 "calls_per_poll": load.batches,
                 "fallback_per_minute": round(load.fallback_per_minute, 3),
                 "naive_per_minute": round(load.naive_per_minute, 3),

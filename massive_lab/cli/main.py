@@ -64,6 +64,16 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--watchlist", default=DEFAULT_WATCHLIST, help="symbols, separated by commas")
     plan.add_argument("--plan", default="advanced", help="plan of the key (default advanced)")
     plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    replay = commands.add_parser(
+        "replay",
+        help="play a recorded live session, and print the digest of what comes out",
+        description="Verify a capture that lab.live.record wrote, play it, and print the digest of what comes out.",
+    )
+    replay.add_argument("file", help="the capture; also the .part file that a crash has left")
+    replay.add_argument("--speed", help="recorded seconds in one second, as 1 or 60 (default: without waiting)")
+    replay.add_argument("--verify", action="store_true", help="check every byte, and do not play it")
+    replay.add_argument("--json", action="store_true", help="print JSON instead of lines")
     return parser
 
 

@@ -15,14 +15,14 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Predict, print, and say whether the plan of the key allows it."""
     tier = plan_of(options.plan)
-    load = predict(split_symbols(options.watchlist))
+    load = predict(split_symbols(options.watchlist), calls_per_minute=tier.calls_per_minute)
     limit = tier.calls_per_minute or load.limit_per_minute
     fits = load.worst_per_minute <= limit and (tier.websocket or not load.clusters)
     if options.json:
         print(json.dumps(_document(load, options.plan, limit, fits=fits), indent=1))
         return 0
     rows = [
-        (c.cluster, c.n_symbols, len(c.topics), c.interval_s, f"{c.fallback_per_minute:g}", f"{c.naive_per_minute:g}")
+        (c.cluster, c.n_symbols, len(c.topics), round(c.interval_s, 2), f"{c.fallback_per_minute:g}", f"{c.naive_per_minute:g}")
         for c in load.clusters
     ]
     print(table(("cluster", "symbols", "topics", "poll each s", "calls/min, socket down", "naive calls/min"), rows))

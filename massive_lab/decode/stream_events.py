@@ -30,7 +30,8 @@ __all__ = [
 _MS = 1_000_000
 # A time in the wrong unit would overflow the nanoseconds of a frame; it is refused here instead.
 Ms = Annotated[int, Meta(ge=0, le=9_223_372_036_854)]
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+# The least of 64 bits stands for a null where numbers are kept together.
+Int = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
 Ids: TypeAlias = "Int | tuple[Int, ...] | None"
 

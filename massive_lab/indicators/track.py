@@ -152,10 +152,10 @@ def _inputs(indicator: Any, bar: Bar) -> tuple[float, ...]:
 
 
 def _made(text: str) -> Any:
-    name, periods, convention = re.fullmatch(r"([a-z_]+?)((?:_\d+)*)(?:@([a-z]+))?", text).groups()  # type: ignore[union-attr]
-    if name not in _CLASSES:
+    match = re.fullmatch(r"([a-z]+)((?:_\d+)+)(?:@([a-z]+))?", text)
+    if match is None or match[1] not in _CLASSES:
         raise InvalidRequest(
             f"{text!r} is not known one bar at a time.", hint=f"Use {', '.join(_CLASSES)} with their periods."
         )
-    options = {} if convention is None else {"convention": convention}
-    return _CLASSES[name](*(int(period) for period in periods.split("_")[1:]), **options)
+    options = {} if match[3] is None else {"convention": match[3]}
+    return _CLASSES[match[1]](*(int(period) for period in match[2].split("_")[1:]), **options)

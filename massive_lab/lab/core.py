@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
-import threading
 import weakref
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,8 @@ from massive_lab.clock import Clock, SystemClock
 from massive_lab.config import Secret, Settings, read_settings
 from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
 from massive_lab.frames.convert import check_kind
+from massive_lab.lab.parts import Parts
+from massive_lab.live.duplicates import LoadWatch
 from massive_lab.loaders.session import Session
 from massive_lab.schema.plans import plan as plan_of
 from massive_lab.telemetry import Telemetry
@@ -29,56 +29,9 @@ if TYPE_CHECKING:
     from massive_lab.lab.aio import AsyncLab
     from massive_lab.lab.live import LiveAccess
     from massive_lab.lab.sync import Lab
-    from massive_lab.live.session import Live
     from massive_lab.sandbox.process import SandboxProcess
 
 __all__ = ["Core", "aconnect", "connect"]
-
-
-class _Parts:
-    """What a client holds open; apart from the client, so that a forgotten one can be collected and its parts ended."""
-
-    def __init__(self, runner: Runner, session: Session, sandbox: SandboxProcess | None) -> None:
-        self.runner = runner
-        self.session = session
-        self.sandbox = sandbox
-        self.lives: weakref.WeakSet[Live] = weakref.WeakSet()
-        self.closed = False
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        # After the runner has registered itself, so that it is still there when this is called.
-        atexit.register(self.close)
-
-    def close(self) -> None:
-        """Close feeds, requests and the sandbox, in that order; what was closed stays closed."""
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-        atexit.unregister(self.close)
-        if self._pid != os.getpid():
-            # A forked child has copies of the handles; what they stand for is its parent's.
-            if self.sandbox is not None:
-                self.sandbox.close()
-            return
-        try:
-            for live in list(self.lives):
-                live.close()
-            self.runner.call(self.session.aclose())
-        except ClosedError:
-            pass  # the loop thread has ended already, and with it all that it ran
-        finally:
-            # Ctrl-C in the middle skips a step, never what comes after it.
-            try:
-                self.runner.release()
-            finally:
-                if self.sandbox is not None:
-                    self.sandbox.close()
-
-    def forget(self) -> None:
-        """Close from a thread of its own: the garbage collector may strike anywhere, also in the loop thread."""
-        if not self.closed:
-            threading.Thread(target=self.close, name="massive_lab-end", daemon=True).start()
 
 
 class _Fork:
@@ -121,9 +74,10 @@ class Core:
         self.telemetry = Telemetry()
         self.clock = clock or SystemClock()
         self._frame: FrameKind = frame
+        self._loads = LoadWatch(self.telemetry, self.clock)
         self._session = Session(settings, telemetry=self.telemetry, clock=self.clock, plan=limits, progress=progress)
         self._runner = Runner.acquire()
-        self._parts = _Parts(self._runner, self._session, sandbox)
+        self._parts = Parts(self._runner, self._session, sandbox)
         weakref.finalize(self, self._parts.forget).atexit = False
 
     @property
@@ -139,7 +93,7 @@ class Core:
     def _live(self) -> LiveAccess:
         from massive_lab.lab.live import LiveAccess
 
-        return LiveAccess(self, self._runner, self._session, self._parts.lives)
+        return LiveAccess(self, self._runner, self._session, self._parts.lives, self._loads)
 
     def _kind(self, work: Coroutine[Any, Any, Any], frame: FrameKind | None) -> FrameKind:
         """The kind of frame to give back; checked before anything is asked for."""

@@ -31,8 +31,10 @@ class _Source(Protocol):
 
     @property
     def n_dropped(self) -> int: ...
+    @property
+    def is_closed(self) -> bool: ...
     def get(self, timeout: float | None = None) -> Any: ...
-    def __aiter__(self) -> Any: ...
+    async def __anext__(self) -> Any: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -51,7 +53,7 @@ class Callback:
     ----------
     name : str
     n_calls : int
-        Calls that have returned, with or without an error.
+        Calls so far.
     error : Exception or None
         What ended it.
     """
@@ -73,6 +75,9 @@ class Callback:
         self._task: asyncio.Task[None] | None = None
         # Not waited for by the interpreter, which could otherwise never exit while a function blocks; see `_at_exit`.
         self._thread = threading.Thread(target=self._main, name=f"massive_lab {self.name} callback", daemon=True)
+
+    def start(self) -> None:
+        """Begin; called once, by what made it."""
         _running.add(self)
         self._thread.start()
 
@@ -97,6 +102,9 @@ class Callback:
                 event = self._source.get()
             except ClosedError:
                 return
+            except Exception as error:  # noqa: BLE001  whatever ended the feed
+                self._interrupted(error)
+                continue
             try:
                 result = self._function(event)
             except Exception as error:  # noqa: BLE001  the user's own
@@ -115,7 +123,14 @@ class Callback:
                 self._task.cancel()  # type: ignore[union-attr]
         try:
             await self._settle(pending)
-            async for event in self._source:
+            while True:
+                try:
+                    event = await anext(self._source)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:  # noqa: BLE001  whatever ended the feed
+                    self._interrupted(error)
+                    continue
                 try:
                     result: object = self._function(event)
                 except Exception as error:  # noqa: BLE001  the user's own
@@ -137,6 +152,11 @@ class Callback:
             await pending
         except Exception as error:  # noqa: BLE001  the user's own
             self._failed(error)
+
+    def _interrupted(self, error: Exception) -> None:
+        if self._source.is_closed:
+            raise error
+        self._failed(error)  # told once, and there may be more events when the feed is back
 
     def _failed(self, error: Exception) -> None:
         on_error, self._on_error = self._on_error, None
@@ -207,7 +227,9 @@ class Callback:
         """As `wait`, without raising what ended it."""
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise Timeout(f"The callback of {self.name} has not ended within {timeout:g} s.", hint="Its function still runs.")
+            raise Timeout(
+                f"The callback of {self.name} has not ended within {timeout:g} s.", hint="Its function still runs."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -221,7 +243,9 @@ class Callback:
                 raise
 
     def __repr__(self) -> str:
-        state = "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
+        state = (
+            "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
+        )
         return f"<Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
 
 

@@ -22,7 +22,7 @@ from massive_lab.live.registry import Lease, acquire
 from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame
-from massive_lab.telemetry import Telemetry
+from massive_lab.telemetry import CALLER, Telemetry
 from massive_lab.transports.runner import Runner
 from massive_lab.typing import Cluster
 
@@ -148,13 +148,14 @@ class Core(Listener):
                 mailbox.close()
                 return
             opened = self._mailboxes.setdefault(mailbox, [])
+            caller = CALLER.get() or self._caller
             for topic in topics:
                 if (error := self.failures.get(topic)) is not None:
                     listener.failed(topic, error)
                     continue
                 hub = self.leases[topic.cluster].hub
                 try:
-                    opened.append(hub.open(topic, [mailbox], listener, name=mailbox.name, caller=self._caller))
+                    opened.append(hub.open(topic, [mailbox], listener, name=mailbox.name, caller=caller))
                 except SubscriptionFailed as late:
                     listener.failed(topic, late)
 

@@ -5,19 +5,27 @@ Pure: who opens and who loads is told, and so is the time. What is found is repo
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from massive_lab.live.readers import HubReader
-from massive_lab.telemetry import LoadDone
+from massive_lab.clock import Clock
+from massive_lab.telemetry import DuplicateWork, Event, LoadDone, Telemetry
 
-__all__ = ["Duplicate", "LoadedTwice", "OpenedTwice", "place_of"]
+if TYPE_CHECKING:
+    from massive_lab.live.readers import HubReader
+
+__all__ = ["Duplicate", "LoadWatch", "LoadedTwice", "OpenedTwice", "Warned", "place_of"]
+
+_log = logging.getLogger("massive_lab.live")
 
 # Loaders whose answer is the present: repeating them is right, unless it is streamed as well.
 _PRESENT = frozenset({"snapshot", "indices", "last"})
 _MOVING = _PRESENT | {"chain", "market_status"}
+_OWN = ("poll:", "backfill:")
+"""What the live system asks for by itself: again and again while a socket is down, or while the history lags."""
 _MOST = 10_000
 K = TypeVar("K")
 V = TypeVar("V")
@@ -33,6 +41,18 @@ class Duplicate:
     text: str
     callers: tuple[str, ...]
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One row of ``live.warnings()``. `cluster` is empty where none is concerned."""
+
+    since_ns: int
+    cluster: str
+    topic: str
+    kind: str
+    text: str
+    callers: tuple[str, ...]
 
 
 def place_of(caller: str) -> str:
@@ -125,17 +145,17 @@ class LoadedTwice:
     most : int
         Loads of a streamed symbol within the window that are too many.
     streamed : callable
-        Whether a symbol is live and confirmed.
+        Gives the symbols that are live and confirmed.
 
     Examples
     --------
-    >>> finder = LoadedTwice(60.0, 3, lambda symbol: symbol == "SPY")
+    >>> finder = LoadedTwice(60.0, 3, lambda: {"SPY"})
     >>> done = LoadDone(0.0, "last", ("SPY",), 1, 1, 0.1, "ok", "run.py:3")
     >>> [len(finder.loaded(done, at)) for at in (0.0, 10.0, 20.0, 30.0)]
     [0, 0, 1, 0]
     """
 
-    def __init__(self, window_s: float, most: int, streamed: Callable[[str], bool]) -> None:
+    def __init__(self, window_s: float, most: int, streamed: Callable[[], Collection[str]]) -> None:
         self.streamed = streamed
         self._window_s = window_s
         self._most = most
@@ -145,7 +165,7 @@ class LoadedTwice:
 
     def loaded(self, load: LoadDone, now: float) -> list[Duplicate]:
         """A load ended; what it repeats, if anything."""
-        if load.outcome != "ok":
+        if load.outcome != "ok" or load.loader.startswith(_OWN):
             return []
         return [*self._beside_stream(load, now), *self._again(load, now)]
 
@@ -153,8 +173,9 @@ class LoadedTwice:
         if load.loader not in _PRESENT:
             return []
         found = []
+        streamed = self.streamed()
         for symbol in load.symbols:
-            if not self.streamed(symbol):
+            if symbol not in streamed:
                 self._polls.pop(symbol, None)
                 continue
             polls = self._polls.setdefault(symbol, deque(maxlen=self._most))
@@ -187,6 +208,32 @@ class LoadedTwice:
             return False
         _remember(self._told, (kind, what))
         return True
+
+
+class LoadWatch:
+    """A telemetry hook of one client that tells what its loads repeat.
+
+    Attributes
+    ----------
+    finder : LoadedTwice
+    warned : deque of Warned
+        The last 1,000 findings.
+    """
+
+    def __init__(self, telemetry: Telemetry, clock: Clock, *, window_s: float = 60.0, most: int = 3) -> None:
+        self.finder = LoadedTwice(window_s, most, tuple)
+        self.warned: deque[Warned] = deque(maxlen=1_000)
+        self._telemetry = telemetry
+        self._clock = clock
+        telemetry.add(self)
+
+    def __call__(self, event: Event, /) -> None:
+        if type(event) is not LoadDone:
+            return
+        for found in self.finder.loaded(event, event.at_s):
+            self.warned.append(Warned(self._clock.now_ns(), "", found.what, found.kind, found.text, found.callers))
+            self._telemetry.emit(DuplicateWork(event.at_s, found.kind, found.what, found.callers, found.n))
+            _log.info(found.text)
 
 
 def _callers(callers: Iterable[str | None]) -> tuple[str, ...]:

@@ -150,6 +150,11 @@ class Feed:
         self._owner.over(error)
         self._owner.changed()
 
+    @property
+    def key(self) -> Secret:
+        """What the next attempt authenticates with."""
+        return self._key
+
     def use_key(self, key: Secret) -> None:
         """Authenticate with another key from the next attempt on."""
         self._key = key

@@ -18,19 +18,21 @@ from massive_lab.clock import Clock
 from massive_lab.config import Secret
 from massive_lab.decode.stream import Status, StreamDecoder
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
-from massive_lab.live import refs
 from massive_lab.live.budget import Budget
+from massive_lab.live.desk import Desk
 from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Connector, Feed
+from massive_lab.live.feed import Connector, Feed, Socket
 from massive_lab.live.gaps import Filler, Gaps
 from massive_lab.live.machine import Recovery
+from massive_lab.live.outcomes import Closed, Outcome
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
-from massive_lab.live.readers import HubReader, Listener, denial
+from massive_lab.live.readers import HubReader, Listener
+from massive_lab.live.refs import Book
 from massive_lab.live.refusal import Refusal
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
-from massive_lab.live.taps import Tap
+from massive_lab.live.taps import HeardClock, RestEar, Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.live.views import status_row, topic_frame
@@ -97,25 +99,30 @@ class Hub:
         is_synthetic: bool = False,
     ) -> None:
         self.cluster: Cluster = cluster
-        self.clock = clock
+        self.taps: list[Tap] = []
+        self.clock = clock = HeardClock(clock, cluster, self.taps)
+        self._jitter = jitter or random.SystemRandom().random
+        self._connector = connector
+        self._market_open = market_open
         self.policy = policy or Policy()
-        self.book = refs.Book(cluster, self.policy)
+        self.book = Book(cluster, self.policy)
         self.routes = Routes()
         self._decoder = StreamDecoder()
         self.feed = Feed(
-            cluster, url, key, self, clock=clock, policy=self.policy, jitter=jitter or random.SystemRandom().random,
-            connector=connector,
-        )  # fmt: skip
+            cluster, url, key, self, clock=clock, policy=self.policy, jitter=self._draw, connector=self._connect
+        )
         self._telemetries: list[t.Telemetry] = []
-        self._readers: dict[str, HubReader] = {}
-        self.ids = itertools.count(1)
-        self.tasks = Tasks(f"massive_lab {cluster}", self._failed)
-        self.steward = Steward(self, market_open)
+        self.desk = Desk(self)
+        requests = itertools.count(1)
+        self.tasks = Tasks(
+            f"massive_lab {cluster}", self._failed, lambda name: RestEar(cluster, self.taps, requests, name)
+        )
+        self.steward = Steward(self, self._ask_market)
         self.watch = Watch(self, self.policy, is_synthetic=is_synthetic)
         self.gaps = Gaps(self)
-        self.taps: list[Tap] = []
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
         self._is_closed = False
+        self._last_frame = b""
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
         self.refusal = Refusal(self)
@@ -153,6 +160,26 @@ class Hub:
     def now(self) -> float:
         return self.clock.monotonic()
 
+    # ---- what comes from outside, told to the taps
+
+    def _draw(self) -> float:
+        number = self._jitter()
+        for tap in self.taps:
+            tap.drew(self.cluster, number)
+        return number
+
+    async def _connect(self, url: str, /, **limits: float | None) -> Socket:
+        socket = await self._connector(url, **limits)  # type: ignore[arg-type]
+        for tap in self.taps:
+            tap.opened(self.cluster)
+        return socket
+
+    async def _ask_market(self, at_ns: int) -> bool:
+        is_open = await self._market_open(at_ns)
+        for tap in self.taps:
+            tap.market(self.cluster, is_open)
+        return is_open
+
     # ---- readers
 
     def open(
@@ -171,18 +198,7 @@ class Hub:
         SubscriptionFailed
             When the connection cannot hold another topic of this sort.
         """
-        reader = HubReader(f"{name}#{next(self.ids)}", topic, tuple(sinks), listener or Listener(), caller)
-        outcomes = self.book.open(topic, reader.id)
-        self._readers[reader.id] = reader
-        self.routes.open(topic, self.clock.now_ns())
-        self.routes.attach(topic, reader.sinks)
-        self.emit(t.ReaderOpened(self.now(), self.cluster, topic.wire, reader.id, caller))
-        already = self.book.state(topic) == "confirmed" and refs.Confirmed(topic) not in outcomes
-        self.watch.joined(reader)
-        self.act(outcomes)
-        if already:
-            reader.listener.confirmed(topic)
-        self.refusal.tell(reader)
+        reader = self.desk.open(topic, tuple(sinks), listener or Listener(), name, caller)
         self.tasks.start("steward", self.steward.run)
         if not self.feed.machine.is_over:
             self.tasks.start("feed", self.feed.run)
@@ -191,46 +207,13 @@ class Hub:
 
     def close_reader(self, reader: HubReader) -> None:
         """Stop reading. The topic lingers upstream when this was its last reader. Idempotent."""
-        if not reader.is_open:
-            return
-        self._forget(reader)
-        self.act(self.book.close(reader.topic, reader.id, self.now()))
-        self.steward.kick()
+        if reader.is_open:
+            self.desk.close(reader)
+            self.steward.kick()
 
-    def _forget(self, reader: HubReader) -> None:
-        reader.is_open = False
-        self._readers.pop(reader.id, None)
-        self.routes.detach(reader.topic, reader.sinks)
-        self.watch.left(reader)
-        self.emit(t.ReaderClosed(self.now(), self.cluster, reader.topic.wire, reader.id, reader.n_dropped))
-
-    def act(self, outcomes: Iterable[refs.Outcome]) -> None:
-        now = self.now()
-        for outcome in outcomes:
-            wire = outcome.topic.wire
-            if not isinstance(outcome, refs.Confirmed):
-                self.fallback.topics_changed()
-            if isinstance(outcome, refs.Opened):
-                self.watch.opened(outcome.topic)
-                self.emit(t.TopicOpened(now, self.cluster, wire))
-            elif isinstance(outcome, refs.Confirmed):
-                self.watch.confirmed(outcome.topic)
-                self.emit(t.TopicConfirmed(now, self.cluster, wire))
-                for reader_id in self.book.readers(outcome.topic):
-                    self._readers[reader_id].listener.confirmed(outcome.topic)
-            elif isinstance(outcome, refs.Closed):
-                self.routes.close(outcome.topic)
-                self.watch.closed(outcome.topic)
-                self.emit(t.TopicClosed(now, self.cluster, wire))
-            else:
-                self._tell_denied(outcome)
-
-    def _tell_denied(self, denied: refs.Denied) -> None:
-        self.emit(t.SubscriptionDenied(self.now(), self.cluster, denied.topic.wire, denied.reason))
-        for reader_id in denied.readers:
-            reader = self._readers[reader_id]
-            self._forget(reader)
-            reader.listener.failed(denied.topic, denial(denied))
+    def act(self, outcomes: Iterable[Outcome]) -> None:
+        """Do and tell what the book says."""
+        self.desk.act(outcomes)
 
     # ---- what the feed hands up
 
@@ -240,6 +223,10 @@ class Hub:
         for tap in self.taps:
             tap.received(self.cluster, data)
         messages = self._decoder.decode(data)
+        if data == self._last_frame:
+            # Sent again: its events carry the same sequence numbers. Only what answers us may repeat itself.
+            messages = [message for message in messages if isinstance(message, Status)]
+        self._last_frame = data
         if self.gaps.is_online:
             messages = self.gaps.heard(self.fallback.without_repeats(messages), now_ns)
         touched, others = self.routes.dispatch(messages, now_ns)
@@ -263,13 +250,7 @@ class Hub:
     def deliver(self, touched: Iterable[Any]) -> None:
         for sink, wire in {sink: route.wire for route in touched for sink in route.sinks}.items():
             if n_dropped := sink.flush():
-                self._tell_dropped(sink, wire, n_dropped)
-
-    def _tell_dropped(self, sink: Sink, wire: str, n_dropped: int) -> None:
-        reader = next((r for r in self._readers.values() if sink in r.sinks), None)
-        if reader is not None:
-            reader.n_dropped += n_dropped
-            self.emit(t.EventDropped(self.now(), self.cluster, wire, reader.id, n_dropped))
+                self.desk.tell_dropped(sink, wire, n_dropped)
 
     def answer(self, status: Status) -> None:
         """A control message after the handshake."""
@@ -351,13 +332,13 @@ class Hub:
     @property
     def readers(self) -> list[HubReader]:
         """All that are open."""
-        return list(self._readers.values())
+        return list(self.desk.readers.values())
 
     def _failed(self, name: str, error: BaseException) -> None:
         wrapped = ConnectionLost(f"{self.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
         wrapped.__cause__ = error
         self.errors.append(wrapped)
-        if name != "polling" and not self._is_closed:
+        if name not in ("polling", "stitch") and not self._is_closed:
             self.over(wrapped)
 
     async def aclose(self) -> None:
@@ -366,11 +347,13 @@ class Hub:
         self.fallback.end()
         self.feed.machine.close()
         await self.tasks.aclose()
-        for reader in list(self._readers.values()):
-            self._forget(reader)
-        book, self.book = self.book, refs.Book(self.cluster, self.policy)
-        self.act([refs.Closed(topic) for topic in book.wanted])
+        for reader in self.readers:
+            self.desk.forget(reader)
+        book, self.book = self.book, Book(self.cluster, self.policy)
+        self.act([Closed(topic) for topic in book.wanted])
         self.changed()
+        for tap in list(self.taps):
+            tap.closed(self.cluster)
 
     # ---- what is known
 
@@ -393,7 +376,11 @@ class Hub:
 
     def callers(self, topic: Topic) -> list[str | None]:
         """Who reads a topic: ``file:line`` or the cell, for each reader in the order they came."""
-        return [self._readers[reader_id].caller for reader_id in self.book.readers(topic)]
+        return [self.desk.readers[reader_id].caller for reader_id in self.book.readers(topic)]
+
+    def streamed(self) -> set[str]:
+        """Symbols with a confirmed topic, while the socket serves."""
+        return {topic.symbol for topic in self.book.wanted if self.is_confirmed(topic)} if self.state == "live" else set()
 
     def outages(self) -> list[Outage]:
         """The outages so far, the one that lasts included."""
@@ -406,7 +393,7 @@ class Hub:
             "state": self.state,
             "since": self._since_ns,
             "topics": len(self.book.wanted),
-            "readers": len(self._readers),
+            "readers": len(self.desk.readers),
             "unknown": sum(self._decoder.unknown.values()),
             **self.fallback.status(),
         }

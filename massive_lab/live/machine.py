@@ -91,6 +91,11 @@ class FeedMachine:
         return self._phase in ("live", "stale")
 
     @property
+    def is_shaking_hands(self) -> bool:
+        """The socket is open, and not yet authenticated."""
+        return self._phase == "authenticating"
+
+    @property
     def is_over(self) -> bool:
         """No socket will be tried again, unless `reopen` is called."""
         return self._phase in ("refused", "closed")

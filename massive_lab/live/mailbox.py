@@ -29,9 +29,9 @@ from typing import Literal, TypeAlias, get_args
 
 from massive_lab.clock import Clock, SystemClock
 from massive_lab.decode.stream import Event, IndexValue, MinuteBar, Quote, SecondBar, Trade
-from massive_lab.errors import EventsDropped, InvalidRequest, SlowReader, Timeout
+from massive_lab.errors import InvalidRequest, SlowReader, Timeout
 
-__all__ = ["EVENT_BYTES", "Mailbox", "Overflow"]
+__all__ = ["EVENT_BYTES", "EventsDropped", "Mailbox", "Overflow"]
 
 _LOOK_UP_S = 0.25
 
@@ -40,6 +40,10 @@ Overflow: TypeAlias = Literal["drop_oldest", "close", "latest"]
 EVENT_BYTES: dict[type, int] = {Trade: 600, Quote: 600, SecondBar: 550, MinuteBar: 550, IndexValue: 250}
 """Bytes that an event of a type is taken to hold."""
 _OTHER_BYTES = max(EVENT_BYTES.values())
+
+
+class EventsDropped(UserWarning):
+    """A reader fell behind its bound and lost events by the rule it was opened with."""
 
 
 class Mailbox:
@@ -70,6 +74,8 @@ class Mailbox:
         Events lost by the rule so far. Superseded events are not lost: see `n_superseded`.
     n_superseded : int
         Events that a newer one of the same symbol replaced, by the rule ``latest``.
+    keeps_newest_only : bool
+        Whether events of the past are not worth sending here.
 
     Examples
     --------
@@ -106,6 +112,7 @@ class Mailbox:
         self.inbox: list[Event] = []
         self.n_dropped = 0
         self.n_superseded = 0
+        self.keeps_newest_only = overflow == "latest"
         self._limit = limit
         self._max_bytes = math.inf if max_bytes is None else max_bytes
         self._max_age_s = math.inf if max_age_s is None else max_age_s
@@ -260,14 +267,22 @@ class Mailbox:
         SlowReader, SubscriptionFailed ...
             What the mailbox was closed with, once, after the queued events.
         """
+        if self.n_dropped:
+            self._announce()
+        with self._lock:
+            # Mostly there is one, and then nothing is reckoned.
+            event = self._next()
+        if event is not None:
+            return event
         clock = SystemClock()
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
-        self._announce()
         while True:
             with self._lock:
                 # In pieces: a signal may come just before the thread lies down, or be given to another thread, and then
                 # wakes nobody; so Ctrl-C is heard when the thread next looks up.
-                while not self._arrived.wait_for(self._is_ready, max(0.0, min(deadline - clock.monotonic(), _LOOK_UP_S))):
+                while not self._arrived.wait_for(
+                    self._is_ready, max(0.0, min(deadline - clock.monotonic(), _LOOK_UP_S))
+                ):
                     if clock.monotonic() >= deadline:
                         raise Timeout(f"No event for {self.name} within {timeout:g} s.")
                 event = self._next()
@@ -295,8 +310,10 @@ class Mailbox:
         return bool(self._queue or self._newest or self._is_closed or self._error)
 
     def _next(self) -> Event | None:
-        if not self._is_closed and self._max_age_s < math.inf:
-            self._expire(self._clock.monotonic())
+        if self._max_age_s < math.inf and not self._is_closed and (since := self._oldest_at()) is not None:
+            now = self._clock.monotonic()
+            if now - since > self._max_age_s:
+                self._expire(now)
         return self._pop()
 
     def _pop(self, *, newest: bool = False) -> Event | None:

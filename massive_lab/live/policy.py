@@ -100,7 +100,7 @@ class Policy:
     """Ticks of one topic fetched for a gap at most, the newest."""
     stitch_parallel: int = 4
     """Topics asked for at a time."""
-    stitch_tail_events: int = 100_000
+    stitch_tail_events: int = 50_000
     """Events held to know, at a loss, what was delivered."""
 
     def with_(self, **changes: object) -> Policy:

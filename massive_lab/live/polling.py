@@ -1,12 +1,14 @@
 """REST in place of a lost socket: one shared, batched poll worker per cluster, whoever reads.
 
-Rows of the ``snapshot`` table become the same events the stream sends, marked ``poll``. An answer that says nothing new is
-suppressed, and nothing that is not newer than what the stream last brought is handed on.
+When which symbols are asked for is decided by `massive_lab.live.schedule`. Rows of the ``snapshot`` table become the same
+events the stream sends, marked ``poll``. An answer that says nothing new is suppressed, and nothing that is not newer than
+what the stream last brought is handed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import polars as pl
@@ -14,10 +16,11 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event, IndexValue, Quote, Trade
 from massive_lab.errors import MassiveLabError, RateLimited
-from massive_lab.live.policy import Policy, batches, poll_interval_s
+from massive_lab.live.budget import Budget
+from massive_lab.live.schedule import Call, Schedule, Seen
 from massive_lab.live.topics import Kind, Topic, poll_kind
 
-__all__ = ["PollMemory", "PollOwner", "PollWorker", "Poller", "snapshot_events", "wanted_kinds"]
+__all__ = ["PollMemory", "PollOwner", "PollWorker", "Poller", "snapshot_events", "snapshot_seen", "wanted_kinds"]
 
 _MS = 1_000_000
 
@@ -80,8 +83,7 @@ def snapshot_events(frame: pl.DataFrame, wanted: dict[str, set[Kind]], ts_recv: 
     list of Event
         Only of what is wanted and present: a row in error, or without the time of its part, gives nothing.
     """
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in frame.columns]
-    rows = frame.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
+    rows = _with_columns(frame, _COLUMNS)
     events: list[Event] = []
     for row in rows.iter_rows(named=True):
         kinds = wanted.get(row["symbol"])
@@ -95,6 +97,28 @@ def snapshot_events(frame: pl.DataFrame, wanted: dict[str, set[Kind]], ts_recv: 
             ms, sub = divmod(row["ts_updated"], _MS)
             events.append(IndexValue(row["symbol"], ms, row["last_price"], ts_recv, "poll", sub))
     return events
+
+
+def snapshot_seen(frame: pl.DataFrame) -> dict[str, Seen]:
+    """What a ``snapshot`` frame says that matters to the schedule: a price, and whether the market is closed.
+
+    The price is the last one; where there is none that of the last trade, else the middle of the quote.
+
+    Examples
+    --------
+    >>> snapshot_seen(pl.DataFrame({"symbol": ["SPY"], "bid_price": [1.0], "ask_price": [2.0], "market_status": ["open"]}))
+    {'SPY': Seen(price=1.5, market='open')}
+    """
+    if "symbol" not in frame.columns:
+        return {}
+    rows = _with_columns(frame, {**_COLUMNS, "market_status": pl.String()})
+    price = pl.coalesce("last_price", "trade_price", (pl.col("bid_price") + pl.col("ask_price")) / 2)
+    return {symbol: Seen(*rest) for symbol, *rest in rows.select("symbol", price, "market_status").iter_rows()}
+
+
+def _with_columns(frame: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in wanted.items() if name not in frame.columns]
+    return frame.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
 
 
 def _trade(row: dict[str, Any], ts_recv: int) -> Trade:
@@ -145,7 +169,7 @@ class PollMemory:
         ----------
         events : iterable of Event
         newest : Newest
-            A polled event must be newer than a streamed one by at least the
+            A polled event must be newer than a streamed or filled one by at least the
             millisecond in which streams count; it must not be older than a polled one.
         """
         fresh = []
@@ -155,7 +179,10 @@ class PollMemory:
             if self._said.get(key) == said:
                 continue
             before = newest.get(key)
-            if before is not None and (event.ms < before.ms or (event.ms == before.ms and before.source == "stream")):
+            # The memory ends with the outage; the newest event is known for longer.
+            if before is not None and _said(before) == said:
+                continue
+            if before is not None and (event.ms < before.ms or (event.ms == before.ms and before.source != "poll")):
                 continue
             self._said[key] = said
             fresh.append(event)
@@ -174,42 +201,93 @@ class PollOwner(Protocol):
     def poller(self) -> Poller | None: ...
     def poll_wanted(self) -> dict[str, set[Kind]]: ...
     def polling_begins(self) -> None: ...
+    def poll_planned(self, call: Call) -> None: ...
     def polled(self, n_symbols: int, events: list[Event]) -> None: ...
     def poll_failed(self, error: MassiveLabError) -> None: ...
 
 
 class PollWorker:
-    """Poll until cancelled. One round asks for every wanted symbol, at most 250 a call."""
+    """Polls until cancelled: one call at a time, as the schedule and the budget say.
 
-    def __init__(self, owner: PollOwner, clock: Clock, policy: Policy) -> None:
+    Parameters
+    ----------
+    owner : PollOwner
+    clock : Clock
+    schedule : Schedule
+        Of the owner's cluster, on the same budget.
+    budget : Budget
+        What all clusters of the client share; the worker is a member while it runs.
+    """
+
+    def __init__(self, owner: PollOwner, clock: Clock, schedule: Schedule, budget: Budget) -> None:
         self._owner = owner
         self._clock = clock
-        self._policy = policy
+        self._schedule = schedule
+        self._budget = budget
+        self._wanted: dict[str, set[Kind]] = {}
+        self._kick = asyncio.Event()
+        self._has_begun = False
+
+    def kick(self) -> None:
+        """What is wanted has changed, or what may be spent: look again."""
+        self._kick.set()
 
     async def run(self) -> None:
-        """Rounds of polling, spaced by `poll_interval_s`."""
-        failures = 0
-        self._owner.polling_begins()
-        while True:
-            started = self._clock.monotonic()
-            # Asked anew each round: the client that lent its poller may have left.
-            poller = self._owner.poller()
-            wanted = self._owner.poll_wanted() if poller else {}
-            statuses: list[str | None] = []
-            wait_s = 0.0
-            for batch in batches(list(wanted), self._policy.poll_batch):
-                assert poller is not None
-                try:
-                    frame = await poller.poll(self._owner.cluster, batch)
-                except MassiveLabError as error:
-                    failures += 1
-                    self._owner.poll_failed(error)
-                    if isinstance(error, RateLimited):
-                        wait_s = error.retry_after_s or 0.0
-                    break
-                failures = 0
-                if "market_status" in frame.columns:
-                    statuses += frame["market_status"].to_list()
-                self._owner.polled(len(batch), snapshot_events(frame, wanted, self._clock.now_ns()))
-            interval = max(wait_s, poll_interval_s(self._policy, self._owner.cluster, statuses, failures))
-            await self._clock.sleep_until(started + interval)
+        """Until cancelled."""
+        clock, owner = self._clock, self._owner
+        try:
+            while True:
+                self._kick.clear()
+                now = clock.monotonic()
+                # Asked anew each time: the client that lent its poller may have left.
+                poller = owner.poller()
+                self._look(owner.poll_wanted() if poller else {}, now)
+                call = self._schedule.next()
+                if call is None or poller is None:
+                    await self._rest(now + self._schedule.base_s)
+                elif (at := max(call.at_s, self._budget.free_at(now))) > now:
+                    owner.poll_planned(Call(at, call.n_symbols))
+                    await self._rest(at)
+                else:
+                    await self._poll(poller, now)
+        finally:
+            self._budget.leave(owner.cluster, self.kick)
+
+    def _look(self, wanted: dict[str, set[Kind]], now: float) -> None:
+        if wanted is self._wanted:
+            return
+        self._wanted = wanted
+        self._schedule.want(wanted, now)
+        if wanted:
+            self._budget.join(self._owner.cluster, len(wanted), self.kick)
+        else:
+            self._budget.leave(self._owner.cluster, self.kick)
+
+    async def _poll(self, poller: Poller, now: float) -> None:
+        owner = self._owner
+        self._budget.spend(now)
+        batch = self._schedule.take(now)
+        if not self._has_begun:
+            self._has_begun = True
+            owner.polling_begins()
+        try:
+            frame = await poller.poll(owner.cluster, batch)
+        except MassiveLabError as error:
+            self._schedule.failed(error.retry_after_s if isinstance(error, RateLimited) else None)
+            owner.poll_failed(error)
+            return
+        self._schedule.answered(snapshot_seen(frame))
+        owner.polled(len(batch), snapshot_events(frame, self._wanted, self._clock.now_ns()))
+
+    async def _rest(self, until: float) -> None:
+        """Until an instant, or a kick."""
+        # Under the worker's own name: who looks at a clock's sleepers sees that the worker is one of them.
+        task = asyncio.current_task()
+        timer = asyncio.create_task(self._clock.sleep_until(until), name=task.get_name() if task else None)
+        kick = asyncio.create_task(self._kick.wait())
+        try:
+            await asyncio.wait({timer, kick}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            kick.cancel()
+            await asyncio.gather(timer, kick, return_exceptions=True)

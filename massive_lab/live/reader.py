@@ -101,7 +101,9 @@ class Reader(Generic[E]):
         if bounds.overflow == "latest" and table.kind == "trades":
             raise InvalidRequest("Trades are not conflated: each one counts.", hint="Use drop_oldest or close.")
         self._symbols = None if symbols is None else tuple(dict.fromkeys(symbols))
-        shown = "*" if self._symbols is None else ", ".join(self._symbols[:3]) + (", ..." if len(self._symbols) > 3 else "")
+        shown = (
+            "*" if self._symbols is None else ", ".join(self._symbols[:3]) + (", ..." if len(self._symbols) > 3 else "")
+        )
         self.name = f"{table.kind}({shown})"
         self._host = host
         self._session = session  # held: a session that nobody holds is closed
@@ -135,7 +137,7 @@ class Reader(Generic[E]):
     @property
     def last(self) -> E | None:
         """The newest event by event time, or None before the first."""
-        known = dict(self._table.last)
+        known = self._table.last
         chosen = known.values() if self._symbols is None else [known[s] for s in self._symbols if s in known]
         return cast("E | None", max(chosen, key=lambda event: (event.ms, event.ts_recv), default=None))
 
@@ -183,8 +185,9 @@ class Reader(Generic[E]):
             raise ClosedError(f"The reader {self.name} is closed.")
         bounds = replace(self._bounds, tell=_log.warning)
         own: Reader[E] = Reader(self._host, self._table, self._topics, self._symbols, bounds, session=self._session)
-        own._begin()
         callback = Callback(own, function, on_error)
+        own._begin()
+        callback.start()
         callbacks = self._host.callbacks
         callbacks.difference_update([ended for ended in list(callbacks) if not ended.is_running])
         callbacks.add(callback)

@@ -1,4 +1,4 @@
-"""What a hub hands out and hears: readers of a topic, whom to tell, what was missed, and why a topic failed."""
+"""What a hub hands out and hears: readers of a topic, whom to tell, and why a topic failed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,8 @@ from massive_lab.errors import MassiveLabError, SubscriptionFailed, TransportErr
 from massive_lab.live.refs import Denied
 from massive_lab.live.routes import Sink
 from massive_lab.live.topics import Topic
-from massive_lab.typing import Cluster
 
-__all__ = ["Gap", "HubReader", "Listener", "denial", "failure"]
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Nothing was received between the two UTC instants (ns)."""
-
-    cluster: Cluster
-    topics: tuple[str, ...]
-    start_ns: int
-    end_ns: int
-    cause: str = ""
-    """What ended the connection."""
+__all__ = ["HubReader", "Listener", "denial", "failure"]
 
 
 class Listener:
@@ -53,6 +40,7 @@ class HubReader:
     sinks: tuple[Sink, ...]
     listener: Listener
     caller: str | None
+    opened_ns: int = 0
     is_open: bool = True
     n_dropped: int = 0
 

@@ -10,6 +10,8 @@ sends what `Book.next_send` returns.
   names it or by a refusal that names nothing, so the refused ones are known once as many are open as were refused. Where
   the counts do not meet by the deadline, the open ones are asked again, one at a time. No answer at all by the deadline is
   a failure too: that is how the vendor treats an unknown channel.
+- An unsubscribe is repeated until it is answered, in growing intervals. A topic that is wanted again meanwhile is subscribed
+  anew, for nobody knows whether it is held; silence then means that it was.
 - A single covered by a held wildcard is not subscribed; it is before its wildcard goes.
 """
 
@@ -18,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from massive_lab.errors import SubscriptionFailed
+from massive_lab.live.outcomes import Closed, Confirmed, Denied, Opened, Outcome, Send
 from massive_lab.live.policy import Policy
 from massive_lab.live.topics import Topic, cap_of, cover, covers
 from massive_lab.typing import Cluster
@@ -30,47 +33,6 @@ __all__ = ["Book", "Closed", "Confirmed", "Denied", "Opened", "Outcome", "Send",
 TopicState = Literal["wanted", "pending", "confirmed", "lingering"]
 _SUBSCRIBED = "subscribed to:"
 _UNSUBSCRIBED = "unsubscribed to:"
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The first reader came."""
-
-    topic: Topic
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """The server brings this topic, by itself or by its wildcard."""
-
-    topic: Topic
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The topic is no longer wanted."""
-
-    topic: Topic
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """The server will not bring this topic; these readers are to be told, and are off the book."""
-
-    topic: Topic
-    reason: str
-    readers: tuple[str, ...]
-
-
-Outcome: TypeAlias = Opened | Confirmed | Closed | Denied
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A control message to put on the wire now."""
-
-    action: Literal["subscribe", "unsubscribe"]
-    topics: tuple[Topic, ...]
 
 
 @dataclass(slots=True)
@@ -95,7 +57,7 @@ class Book:
     ----------
     cluster : {"stocks", "options", "indices"}
     policy : Policy
-        `linger_s`, `ack_s`, `batch_topics` and `unsubscribe_attempts` are used.
+        `linger_s`, `ack_s`, `batch_topics`, `unsubscribe_attempts` and `unsubscribe_cap_s` are used.
 
     Examples
     --------
@@ -121,6 +83,8 @@ class Book:
         self._alone: set[Topic] = set()
         self._shadowed: set[Topic] = set()
         self._tries: dict[Topic, int] = {}
+        self._again: dict[Topic, float] = {}
+        self._doubtful: set[Topic] = set()
         self._flight: _Flight | None = None
         self._is_online = False
 
@@ -135,6 +99,10 @@ class Book:
             When the connection may not hold another topic of this sort. The book is unchanged.
         """
         outcomes = self._make_room(topic)
+        if self._tries.pop(topic, None) is not None:
+            self._held.pop(topic, None)
+            self._again.pop(topic, None)
+            self._doubtful.add(topic)
         want = self._wants.get(topic)
         if want is not None:
             want.n_avoided += 1
@@ -183,7 +151,7 @@ class Book:
         self._forget()
 
     def _forget(self) -> None:
-        for book in (self._held, self._sent, self._announced, self._tries, self._shadowed):
+        for book in (self._held, self._sent, self._announced, self._tries, self._again, self._doubtful, self._shadowed):
             book.clear()
         self._flight = None
 
@@ -216,6 +184,7 @@ class Book:
         self._held[topic] = None
         self._alone.discard(topic)
         self._shadowed.discard(topic)
+        self._doubtful.discard(topic)
         if self._flight is not None and self._flight.action == "subscribe":
             self._flight.open.pop(topic, None)
         brought = [t for t in self._wants if covers(topic, t)] if topic.is_wildcard else [topic]
@@ -227,6 +196,7 @@ class Book:
             return
         self._held.pop(topic, None)
         self._tries.pop(topic, None)
+        self._again.pop(topic, None)
         if self._flight is not None and self._flight.action == "unsubscribe":
             self._flight.open.pop(topic, None)
             self._settle()
@@ -263,33 +233,44 @@ class Book:
         outcomes: list[Outcome] = []
         for topic in [topic for topic, until in self._linger.items() if until <= now]:
             outcomes += self._drop(topic)
+        for topic in [topic for topic, at in self._again.items() if at <= now]:
+            del self._again[topic]
         flight = self._flight
         if flight is not None and flight.deadline <= now:
             self._flight = None
             if flight.action == "unsubscribe":
-                self._unanswered(flight.open)
+                self._unanswered(flight.open, now)
             elif flight.n_refused:
                 self._alone.update(flight.open)
             else:
                 # Under a wildcard that is on its way out a server may find nothing to answer: ask again after it left.
                 shadowed = [topic for topic in flight.open if self._is_shadowed(topic)]
                 self._shadowed.update(shadowed)
-                silent = [topic for topic in flight.open if topic not in shadowed]
+                for topic in [topic for topic in flight.open if topic in self._doubtful]:
+                    outcomes += self._confirmed(topic.wire)
+                silent = [topic for topic in flight.open if topic not in shadowed and topic not in self._held]
                 outcomes += self._deny(silent, f"no answer within {self._policy.ack_s:g} s")
         return outcomes
 
     def _is_shadowed(self, topic: Topic) -> bool:
         return not topic.is_wildcard and topic not in self._shadowed and _wildcard_of(topic) in self._held
 
-    def _unanswered(self, topics: Iterable[Topic]) -> None:
+    def _unanswered(self, topics: Iterable[Topic], now: float) -> None:
+        policy = self._policy
         for topic in topics:
+            if topic not in self._held:
+                continue  # wanted again meanwhile
             tries = self._tries[topic] = self._tries.get(topic, 0) + 1
-            if tries >= self._policy.unsubscribe_attempts:
-                self._held.pop(topic, None)
-                self._tries.pop(topic, None)
+            if tries >= policy.unsubscribe_attempts:
+                doublings = min(tries - policy.unsubscribe_attempts, 16)
+                self._again[topic] = now + min(policy.unsubscribe_cap_s, policy.ack_s * 2.0**doublings)
 
     def _drop(self, topic: Topic) -> list[Outcome]:
         del self._wants[topic]
+        if topic in self._doubtful:
+            self._doubtful.discard(topic)
+            self._held[topic] = None  # as far as anybody knows
+            self._tries[topic] = 1
         self._linger.pop(topic, None)
         self._announced.discard(topic)
         return [Closed(topic)]
@@ -297,7 +278,7 @@ class Book:
     @property
     def deadline(self) -> float | None:
         """Monotonic seconds of the next thing that is due, or None."""
-        due = list(self._linger.values())
+        due = [*self._linger.values(), *self._again.values()]
         if self._flight is not None:
             due.append(self._flight.deadline)
         return min(due, default=None)
@@ -313,7 +294,7 @@ class Book:
             return None
         desired = cover(self._wants)
         missing = [topic for topic in self._wants if topic in desired and topic not in self._held]
-        surplus = [topic for topic in self._held if topic not in desired]
+        surplus = [topic for topic in self._held if topic not in desired and topic not in self._again]
         if surplus and self._over_cap(missing):
             capped = [topic for topic in surplus if cap_of(topic) is not None]
             return self._take_off("unsubscribe", capped, now)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -20,7 +21,7 @@ from massive_lab.live.polling import Poller
 from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster
 
-__all__ = ["Lease", "acquire", "hubs", "n_hubs", "retry"]
+__all__ = ["Lease", "acquire", "hubs", "n_hubs", "retry", "watch"]
 
 _Key = tuple[str, str, str]
 
@@ -38,6 +39,7 @@ class _Hubs:
     closing: dict[_Key, asyncio.Task[None]] = field(default_factory=dict)
     # Hubs whose key was changed, by the key that other clients still know them by.
     renamed: dict[_Key, _Key] = field(default_factory=dict)
+    watchers: list[tuple[Settings, Callable[[Hub], None]]] = field(default_factory=list)
 
     def key(self, settings: Settings, cluster: Cluster) -> _Key:
         key = _key(settings, cluster)
@@ -117,6 +119,7 @@ async def acquire(
     while (closing := hubs.closing.get(key)) is not None:
         await asyncio.shield(closing)
     shared = hubs.open.get(key)
+    is_new = shared is None
     if shared is None:
         url = f"{settings.ws_url}/{cluster}"
         seed = settings.backoff_seed
@@ -130,7 +133,18 @@ async def acquire(
     shared.hub.fallback.budget.tighten(settings.calls_per_minute)
     shared.n_leases += 1
     shared.hub.join(telemetry, poller, filler)
+    if is_new:
+        for watched, watcher in list(hubs.watchers):
+            if hubs.key(watched, cluster) == key:
+                watcher(shared.hub)
     return Lease(shared.hub, shared, telemetry, poller, filler)
+
+
+def watch(settings: Settings, watcher: Callable[[Hub], None]) -> Callable[[], None]:
+    """Be given each hub that is made for an address and a key on the running loop; returns what ends that."""
+    here, entry = _here(), (settings, watcher)
+    here.watchers.append(entry)
+    return lambda: here.watchers.remove(entry)
 
 
 def hubs(settings: Settings) -> list[Hub]:

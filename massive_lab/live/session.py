@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import weakref
 from collections.abc import Iterable, Sequence
-from types import FrameType
 from typing import Any, Self, cast
 
 import polars as pl
@@ -26,6 +24,7 @@ from massive_lab.live.reader import Bounds, Reader
 from massive_lab.live.topics import topics_for
 from massive_lab.schema.symbols import Symbol
 from massive_lab.telemetry import Telemetry
+from massive_lab.transports.callers import user_code
 from massive_lab.transports.runner import Runner
 from massive_lab.typing import Symbols
 
@@ -76,7 +75,7 @@ class Live:
         self.symbols = tuple(symbol.text for symbol in symbols)
         self._is_sandbox = settings.sandbox
         self._runner = runner
-        self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), _caller(), filler)
+        self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), user_code(), filler)
         runner.spawn(self._core.start(), name="live session")
         # Closing at exit is the runner's work; this is for a session that is forgotten in a notebook.
         self._finalizer = weakref.finalize(self, _abandon, self._core)
@@ -193,7 +192,7 @@ class Live:
             quote, the close of a bar, or an index value; ``ts_event`` the time it speaks of (a bar's close), UTC;
             ``staleness_s`` how late it came, and ``age_s`` how long ago ``ts_event`` is now.
         """
-        newest = {channel: list(dict(table.last).values()) for channel, table in self._core.tables.items()}
+        newest = {channel: list(table.last.values()) for channel, table in self._core.tables.items()}
         return newest_frame(newest, self._core.clock.now_ns())
 
     # ---- what is known
@@ -210,7 +209,7 @@ class Live:
         return self._runner.call(self._core.status_rows())
 
     def gaps(self) -> pl.DataFrame:
-        """Spans in which nothing was received: ``cluster topic start end``, UTC."""
+        """Outages by topic: ``cluster topic start end cause state events reason``; see `massive_lab.live.views.gap_frame`."""
         return self._runner.call(self._core.gap_rows())
 
     @property
@@ -281,6 +280,11 @@ class Live:
         return [callback for callback in callbacks if not callback.is_here]
 
     @property
+    def core(self) -> Core:
+        """What is left of a session that nobody refers to; for the client that closes it."""
+        return self._core
+
+    @property
     def is_closed(self) -> bool:
         return self._core.is_closed
 
@@ -314,16 +318,3 @@ def _abandon(core: Core) -> None:
         core.runner.submit(core.aclose())
     except ClosedError:
         core.is_closed = True  # the loop thread is gone, and every socket with it
-
-
-def _caller() -> str | None:
-    """``file:line`` of the first frame outside the library; the cell number in a notebook."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "massive_lab":
-        frame = frame.f_back
-    if frame is None:
-        return None
-    name = frame.f_code.co_filename
-    if "ipykernel" in name and isinstance(cells := frame.f_globals.get("In"), list):
-        return f"In[{len(cells) - 1}]:{frame.f_lineno}"
-    return f"{name.rpartition('/')[2]}:{frame.f_lineno}"

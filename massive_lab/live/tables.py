@@ -1,7 +1,8 @@
 """Rolling tables: the last events of one kind, bounded, cheap to read as Polars at any time and from any thread.
 
-New events wait as objects; every few thousand they become typed columns. Reading converts what waits and joins the
-pieces, so the cost of an event is paid once, and a read of 100,000 rows takes a few milliseconds.
+New events wait as objects until there are a few hundred, then as packed numbers until there are a few thousand, which
+become typed columns. Reading converts what waits and joins the pieces, so the cost of an event is paid once, and a read of
+100,000 rows takes a few milliseconds.
 
 What REST brings after a gap is older than what is there. A table that has had such a late row sorts itself when it is
 next read, and only then; one that never had any costs nothing for it.
@@ -10,21 +11,22 @@ next read, and only then; one that never had any costs nothing for it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from massive_lab.decode.stream import Event
 from massive_lab.errors import InvalidRequest
 from massive_lab.frames.build import to_schema
-from massive_lab.live.columns import TABLES, to_frame
+from massive_lab.live.columns import BATCH, TABLES, Columns, to_frame
 from massive_lab.live.topics import Kind
 
 __all__ = ["RollingTable"]
 
-# Large enough that the fixed cost of a frame does not count, small enough that its objects are still in the cache.
-_PIECE = 4_096
+# Large enough that the fixed cost of a frame does not count.
+_PIECE = 16_384
 _MANY_PIECES = 256
 _TIMES: dict[Kind, str] = {"trades": "ts_sip", "quotes": "ts_sip", "values": "ts_event", "bars": "ts_event"}
 
@@ -33,7 +35,7 @@ _TIMES: dict[Kind, str] = {"trades": "ts_sip", "quotes": "ts_sip", "values": "ts
 class _Piece:
     frame: pl.DataFrame
     oldest_ns: int
-    newest_ns: int
+    """No row is older."""
 
 
 class RollingTable:
@@ -45,16 +47,12 @@ class RollingTable:
     max_rows : int
         Rows kept; older ones leave first.
     keep_s : float, optional
-        Rows of which the event time lies more than this before the newest one of the table leave too.
+        Rows of which the event time lies more than this before the newest that ever came leave too.
 
     Attributes
     ----------
     inbox : list
-        Written by the loop thread alone, emptied by `flush`.
-    last : dict of str to Event
-        Newest event of each symbol by event time; of two at one millisecond the later, but the stream's before a poll's.
-    n_seen : int
-        Rows ever taken, those that have left included.
+        Appended to by the loop thread alone; what is in it counts as taken.
 
     Examples
     --------
@@ -73,48 +71,46 @@ class RollingTable:
             raise InvalidRequest(f"keep_s is {keep_s}.", hint="Give a number of seconds above 0, or None.")
         self.kind: Kind = kind
         self.inbox: list[Event] = []
-        self.last: dict[str, Event] = {}
-        self.n_seen = 0
         self._time = _TIMES[kind]
         self._max_rows = max_rows
         self._keep_ns = None if keep_s is None else round(keep_s * 1e9)
-        self._waiting: list[Event] = []
-        self._late_waits = False
+        self._last: dict[str, Event] = {}
+        self._newest_ms = -1  # of all symbols
+        self._n_packed = 0
+        self._columns = Columns(kind)
         self._empty = to_schema(TABLES[kind]).to_frame()
         self._pieces: list[_Piece] = []
         self._is_settled = True
         self._n_rows = 0
-        self._swap = threading.Lock()
         self._reading = threading.Lock()
 
     def flush(self) -> int:
-        """Take the inbox over; a rolling table drops nothing but its oldest rows, so this returns 0."""
-        batch = self.inbox
-        if not batch:
-            return 0
-        last = self.last
-        late = False
-        for event in batch:
-            before = last.get(event.symbol)
-            if before is None or event.ms > before.ms:
-                last[event.symbol] = event
-            elif event.ms < before.ms:
-                late = True
-            elif event.source == "stream" or before.source != "stream":
-                last[event.symbol] = event
-        with self._swap:
-            self._waiting.extend(batch)
-            self._late_waits |= late
-            n_waiting = len(self._waiting)
-        self.n_seen += len(batch)
-        batch.clear()
-        # A reader that is converting right now will take these too, next time.
-        if n_waiting >= _PIECE and self._reading.acquire(blocking=False):
+        """Pack the inbox once it is worth it; a rolling table drops nothing but its oldest rows, so this returns 0."""
+        # A reader that is converting right now will take these too, or the next flush does.
+        if len(self.inbox) >= BATCH and self._reading.acquire(blocking=False):
             try:
-                self._convert()
+                self._pack()
+                if self._columns.n_rows >= _PIECE:
+                    self._convert()
             finally:
                 self._reading.release()
         return 0
+
+    @property
+    def n_seen(self) -> int:
+        """Rows ever taken, those that have left included."""
+        with self._reading:
+            return self._n_packed + len(self.inbox)
+
+    @property
+    def last(self) -> Mapping[str, Event]:
+        """Newest event of each symbol by event time, as of now.
+
+        Of two at one millisecond it is the later one, but that of the stream before that of a poll.
+        """
+        with self._reading:
+            self._pack()
+            return self._last.copy()
 
     def frame(self, symbols: str | Collection[str] | None = None) -> pl.DataFrame:
         """The rows as they stand.
@@ -133,13 +129,12 @@ class RollingTable:
             of the stream.
         """
         with self._reading:
+            self._pack()
             self._convert()
             if not self._is_settled:
                 self._settle()
             self._trim()
-            if self._cutoff_ns() > min((piece.oldest_ns for piece in self._pieces), default=0):
-                self._keep(self._young(self._joined()))
-            elif len(self._pieces) > _MANY_PIECES:
+            if len(self._pieces) > _MANY_PIECES:
                 self._keep(self._joined())
             whole = self._joined()
         if symbols is None:
@@ -155,7 +150,7 @@ class RollingTable:
         now_ns : int, optional
             UTC ns; given, the columns ``staleness_s`` and ``age_s`` are added.
         """
-        newest = [event for symbol, event in dict(self.last).items() if symbols is None or symbol in symbols]
+        newest = [event for symbol, event in self.last.items() if symbols is None or symbol in symbols]
         frame = to_frame(self.kind, newest)
         if now_ns is None:
             return frame
@@ -166,14 +161,40 @@ class RollingTable:
 
     # ---- under the reading lock
 
-    def _convert(self) -> None:
-        with self._swap:
-            waiting, self._waiting = self._waiting, []
-            if self._late_waits or (waiting and self.kind == "bars"):
-                self._is_settled = self._late_waits = False
-        if not waiting:
+    def _pack(self) -> None:
+        # Each of the two steps is one operation on the list, so what the loop thread appends meanwhile is not touched.
+        batch = self.inbox[:]
+        del self.inbox[: len(batch)]
+        if not batch:
             return
-        self._append(to_frame(self.kind, waiting))
+        symbols = [event.symbol for event in batch]
+        times = [event.ms for event in batch]
+        is_streamed = [event.source for event in batch].count("stream") == len(batch)
+        if is_streamed and times[0] >= self._newest_ms and times == sorted(times):
+            self._last.update(zip(symbols, batch, strict=True))
+        else:
+            self._compare(batch)
+        self._newest_ms = max(self._newest_ms, *times)
+        self._columns.add(batch, symbols, streamed=is_streamed)
+        self._n_packed += len(batch)
+
+    def _compare(self, batch: list[Event]) -> None:
+        last = self._last
+        for event in batch:
+            before = last.get(event.symbol)
+            if before is None or event.ms > before.ms:
+                last[event.symbol] = event
+            elif event.ms < before.ms:
+                self._is_settled = False
+            elif event.source == "stream" or before.source != "stream":
+                last[event.symbol] = event
+
+    def _convert(self) -> None:
+        if not self._columns.n_rows:
+            return
+        if self.kind == "bars":
+            self._is_settled = False
+        self._append(self._columns.take())
         # Late rows stand at the wrong end, and bars replace each other, so which rows leave is known only once the table is
         # settled; doubling before that keeps the cost of a row constant.
         if self._is_settled:
@@ -183,14 +204,16 @@ class RollingTable:
             self._trim()
 
     def _append(self, frame: pl.DataFrame) -> None:
-        times = frame[self._time].to_physical()
-        self._pieces.append(_Piece(frame, times.min(), times.max()))  # type: ignore[arg-type]
+        oldest_ns: Any = frame[self._time].to_physical().min()
+        self._pieces.append(_Piece(frame, oldest_ns))
         self._n_rows += frame.height
 
     def _trim(self) -> None:
-        cutoff = self._cutoff_ns()
-        while self._pieces and self._pieces[0].newest_ns < cutoff:
-            self._n_rows -= self._pieces.pop(0).frame.height
+        if self._keep_ns is not None:
+            cutoff = self._newest_ms * 1_000_000 - self._keep_ns
+            if any(piece.oldest_ns < cutoff for piece in self._pieces):
+                self._pieces = [young for piece in self._pieces if (young := self._young(piece, cutoff)).frame.height]
+                self._n_rows = sum(piece.frame.height for piece in self._pieces)
         while (surplus := self._n_rows - self._max_rows) > 0:
             oldest = self._pieces[0]
             n_out = min(surplus, oldest.frame.height)
@@ -198,16 +221,13 @@ class RollingTable:
             if n_out == oldest.frame.height:
                 del self._pieces[0]
             else:
-                self._pieces[0] = _Piece(oldest.frame.slice(n_out), oldest.oldest_ns, oldest.newest_ns)
+                self._pieces[0] = _Piece(oldest.frame.slice(n_out), oldest.oldest_ns)
 
-    def _cutoff_ns(self) -> int:
-        """Rows before this are too old; 0 without a bound."""
-        if self._keep_ns is None or not self._pieces:
-            return 0
-        return max(piece.newest_ns for piece in self._pieces) - self._keep_ns
-
-    def _young(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.filter(pl.col(self._time).to_physical() >= self._cutoff_ns())
+    def _young(self, piece: _Piece, cutoff_ns: int) -> _Piece:
+        if piece.oldest_ns >= cutoff_ns:
+            return piece
+        rows = piece.frame.filter(pl.col(self._time).to_physical() >= cutoff_ns)
+        return _Piece(rows, cutoff_ns)
 
     def _joined(self) -> pl.DataFrame:
         frames = [piece.frame for piece in self._pieces]
@@ -230,11 +250,12 @@ class RollingTable:
         self._keep(whole.sort(keys, nulls_last=True, maintain_order=True))
 
     def _settled_bars(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if frame["source"].n_unique() > 1:
-            # The last of each is kept, so the stream's go last.
-            frame = frame.sort(pl.col("source") == "stream", maintain_order=True)
-        newest = frame.unique(["symbol", "ts_event"], keep="last", maintain_order=True)
+        # Of each bar the last is kept, so the stream's go last.
+        by = ["symbol", "ts_event", *([pl.col("source") == "stream"] if frame["source"].n_unique() > 1 else [])]
+        ordered = frame.sort(by, maintain_order=True)
+        newest = ordered.filter(
+            pl.col("symbol").ne_missing(pl.col("symbol").shift(-1))
+            | pl.col("ts_event").ne_missing(pl.col("ts_event").shift(-1))
+        )
         surplus = newest.height - self._max_rows
-        if surplus > 0:
-            newest = newest.sort("ts_event", maintain_order=True).slice(surplus)
-        return newest.sort("symbol", "ts_event")
+        return newest[newest["ts_event"].arg_sort()[surplus:].sort()] if surplus > 0 else newest

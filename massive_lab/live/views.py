@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from massive_lab.live.duplicates import Warned
 from massive_lab.live.refs import Book
 from massive_lab.live.routes import Routes
 from massive_lab.live.stitch.span import Span
 from massive_lab.live.topics import Topic
-from massive_lab.live.watch import Outage, Warned
+from massive_lab.live.watch import Outage
 
 if TYPE_CHECKING:
     from massive_lab.live.hub import Hub

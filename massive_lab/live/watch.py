@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from massive_lab import telemetry as t
-from massive_lab.live.duplicates import Duplicate, OpenedTwice
+from massive_lab.live.duplicates import Duplicate, OpenedTwice, Warned
 from massive_lab.live.policy import Policy
 from massive_lab.live.readers import HubReader
 from massive_lab.live.topics import Topic
@@ -18,7 +18,7 @@ from massive_lab.typing import Cluster
 if TYPE_CHECKING:
     from massive_lab.live.hub import Hub
 
-__all__ = ["Outage", "Outages", "SilentTopics", "Warned", "Watch", "stale_after_s"]
+__all__ = ["Outage", "Outages", "SilentTopics", "Watch", "stale_after_s"]
 
 _KEPT = 1_000
 _log = logging.getLogger("massive_lab.live")
@@ -131,18 +131,6 @@ class SilentTopics:
         for topic in due:
             del self._due[topic]
         return due
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """One row of ``live.warnings()``."""
-
-    since_ns: int
-    cluster: str
-    topic: str
-    kind: str
-    text: str
-    callers: tuple[str, ...]
 
 
 def stale_after_s(policy: Policy, cluster: Cluster, channels: Iterable[str]) -> float:
@@ -286,7 +274,7 @@ class Watch:
         hub = self._hub
         hub.emit(t.DuplicateWork(hub.now(), found.kind, found.what, found.callers, found.n, hub.cluster))
         self.warn(found.kind, found.what, found.text, found.callers)
-        _tell(found.text, found.callers)
+        _log.info(found.text)
 
     def warn(self, kind: str, topic: str, text: str, callers: Iterable[str | None]) -> None:
         """Keep a row for ``live.warnings()``."""

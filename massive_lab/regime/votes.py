@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -75,6 +76,7 @@ def _label(total: int, last: str | None, rules: Rules) -> str:
     return "neutral"
 
 
+@lru_cache(maxsize=8)
 def evidence(rules: Rules) -> pl.Expr:
     """Every rule with its value, its threshold, the state it gives, its vote (null: it has none) and its source.
 

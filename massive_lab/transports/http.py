@@ -12,9 +12,10 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
@@ -31,7 +32,7 @@ from massive_lab.transports.flights import Flights
 from massive_lab.transports.ratelimit import TokenBucket
 from massive_lab.transports.retry import RetryBudget, RetryPolicy, parse_retry_after
 
-__all__ = ["Answer", "HttpTransport"]
+__all__ = ["Answer", "Ear", "HttpTransport", "ear"]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 _MAX_TARGET = 32 * 1024
@@ -53,6 +54,23 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         return self.headers.get("x-request-id")
+
+
+class Ear(Protocol):
+    """Hears the requests of a task and of the tasks it starts, whichever transport serves them; see `ear`."""
+
+    def asked(self, target: str, cause: str) -> int:
+        """A request begins; gives the number it is told by from here on."""
+        ...
+
+    def answered(self, number: int, answer: Answer) -> None: ...
+    def failed(self, number: int, error: BaseException) -> None:
+        """There is no answer: an error, or a cancelled call."""
+        ...
+
+
+ear: ContextVar[Ear | None] = ContextVar("massive_lab_ear", default=None)
+"""Who hears the requests made in this context; nobody, unless it is set."""
 
 
 class HttpTransport:
@@ -127,6 +145,19 @@ class HttpTransport:
         # A line end, a fragment or a dot segment would make another address of it on the way out.
         if not _TARGET.fullmatch(target) or _DOTS.search(target.partition("?")[0]) or len(target) > _MAX_TARGET:
             raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
+        hears = ear.get()
+        if hears is None:
+            return await self._get(target, cause, budget)
+        number = hears.asked(target, cause)
+        try:
+            answer = await self._get(target, cause, budget)
+        except BaseException as error:
+            hears.failed(number, error)
+            raise
+        hears.answered(number, answer)
+        return answer
+
+    async def _get(self, target: str, cause: str, budget: str) -> Answer:
         endpoint = classify(urlsplit(target).path)
         if self._flights.is_shared(target):
             self._telemetry.emit(RequestCoalesced(self._clock.monotonic(), endpoint, cause))

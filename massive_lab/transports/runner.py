@@ -15,10 +15,13 @@ import math
 import os
 import threading
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, Self, TypeVar
 
 from massive_lab.clock import SystemClock
 from massive_lab.errors import ClosedError, InvalidRequest, Timeout
+from massive_lab.telemetry import CALLER
+from massive_lab.transports.callers import user_code
 
 __all__ = ["Runner", "Submission"]
 
@@ -31,18 +34,31 @@ _LOOK_UP_S = 0.25
 class Submission:
     """A coroutine running on the loop thread."""
 
-    __slots__ = ("_loop", "_task", "finished", "future")
+    __slots__ = ("_gate", "_loop", "_task", "finished", "future")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._task: asyncio.Task[Any] | None = None
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self.finished = threading.Event()
+        # What a thread waits on that Ctrl-C may interrupt: a lock of its own, taken in one step. A waiter interrupted inside an
+        # event or a future may keep the lock of that, and the loop thread would stop on it for ever.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def _finish(self) -> None:
+        if not self.finished.is_set():
+            self.finished.set()
+            self._gate.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it has ended, within so many seconds; for one thread."""
+        return self.finished.is_set() or self._gate.acquire(timeout=timeout)
 
     def _start(self, coro: Coroutine[Any, Any, Any]) -> None:
         if self.future.cancelled():
             coro.close()
-            self.finished.set()
+            self._finish()
             return
         self._task = self._loop.create_task(coro)
         self._task.add_done_callback(self._end)
@@ -59,7 +75,7 @@ class Submission:
                 self.future.set_result(task.result())
         elif error is not None:
             _log.error("a cancelled call ended with an error", exc_info=error)
-        self.finished.set()
+        self._finish()
 
     def cancel(self) -> None:
         """Ask the coroutine to stop; `finished` is set once it has."""
@@ -69,7 +85,7 @@ class Submission:
                 self._task.cancel()
             elif self.future.cancel():
                 # Its start was never queued, for it would have stood before this.
-                self.finished.set()
+                self._finish()
 
         # A closed loop has cancelled everything already.
         with contextlib.suppress(RuntimeError):
@@ -99,7 +115,8 @@ class Runner:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._closed = False
-        self._closing = threading.Lock()
+        # Reentrant: the garbage collector may strike while it is held, and end what nobody refers to by a `submit`.
+        self._closing = threading.RLock()
         self._n_users = 0
         started = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(started,), name=name, daemon=True)
@@ -169,13 +186,16 @@ class Runner:
 
     def _submit(self, submission: Submission, coro: Coroutine[Any, Any, Any]) -> None:
         if self._pid == os.getpid():
+            context = copy_context()
+            if not self.in_loop_thread:
+                context.run(CALLER.set, user_code())
             # Under the lock, so that what is accepted stands in the loop's queue before the order to stop.
             with self._closing:
                 if not self._closed:
-                    self._loop.call_soon_threadsafe(submission._start, coro)
+                    context.run(self._loop.call_soon_threadsafe, submission._start, coro)
                     return
         coro.close()
-        submission.finished.set()
+        submission._finish()
         raise ClosedError("The loop thread is closed.", hint="Connect again.")
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
@@ -198,14 +218,14 @@ class Runner:
         try:
             # Inside the block: Ctrl-C may come when the work has begun and before we wait for it.
             self._submit(submission, coro)
-            if not _wait(submission.future, timeout):
+            if not _wait(submission, timeout):
                 raise Timeout(f"No result within {timeout:g} s.")
             result: T = submission.future.result()
             return result
         except concurrent.futures.CancelledError:
             raise ClosedError("The call was cancelled because its client was closed.") from None
         except BaseException:
-            if not submission.future.done() and not submission.finished.is_set():
+            if not submission.finished.is_set():
                 self._abandon(submission)
                 if submission._task is None:
                     coro.close()
@@ -213,7 +233,7 @@ class Runner:
 
     def _abandon(self, submission: Submission) -> None:
         submission.cancel()
-        if not submission.finished.wait(_CANCEL_GRACE_S):
+        if not submission.wait(_CANCEL_GRACE_S):
             _log.error("a cancelled call did not stop within %g s", _CANCEL_GRACE_S)
 
     async def acall(self, coro: Coroutine[Any, Any, T]) -> T:
@@ -271,19 +291,19 @@ class Runner:
         self.close()
 
 
-def _wait(future: concurrent.futures.Future[Any], timeout: float | None) -> bool:
-    """Whether the future was done in time.
+def _wait(submission: Submission, timeout: float | None) -> bool:
+    """Whether a call has ended in time.
 
     The wait is cut into pieces: a signal that comes just before a thread lies down does not wake it, and on some systems
     none ever does; so Ctrl-C is heard when the thread next looks up.
     """
     clock = SystemClock()
     deadline = math.inf if timeout is None else clock.monotonic() + timeout
-    while not future.done():
+    while not submission.finished.is_set():
         left = deadline - clock.monotonic()
         if left <= 0:
             return False
-        concurrent.futures.wait([future], min(left, _LOOK_UP_S))
+        submission.wait(min(left, _LOOK_UP_S))
     return True
 
 

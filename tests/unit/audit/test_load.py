@@ -41,6 +41,15 @@ def test_shared_polling_undercuts_naive_polling_from_a_few_symbols_on() -> None:
     assert (plan.worst_per_minute, plan.naive_per_minute, plan.sockets) == (15.0, 5_000.0, 1)
 
 
+def test_three_classes_share_forty_calls_a_minute_and_a_basic_plan_four() -> None:
+    watchlist = ["SPY", "AAPL", "I:SPX", "O:SPY190118C00250000"]
+    plan = predict(watchlist)
+    assert {load.cluster: load.fallback_per_minute for load in plan.clusters} == {
+        "stocks": 11.0, "options": 21.0, "indices": 8.0
+    }  # fmt: skip
+    assert predict(watchlist, calls_per_minute=5).worst_per_minute == 4.0
+
+
 @pytest.mark.parametrize(
     ("watchlist", "error"), [([], InvalidRequest), (["X:BTCUSD"], UnknownSymbol), (["spy"], UnknownSymbol)]
 )

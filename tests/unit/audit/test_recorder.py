@@ -91,3 +91,13 @@ def test_waiting_ends_when_another_thread_brings_it_about() -> None:
 def test_waiting_in_vain_says_for_what() -> None:
     with pytest.raises(Timeout, match="a poll of the moon"):
         Recorder().wait_for(lambda r: False, "a poll of the moon", timeout_s=0.01)
+
+
+def test_the_last_plan_of_a_poll_holds_until_polling_ends() -> None:
+    recording = Recording()
+    recording.apply(t.PollPlanned(1.0, "stocks", 4.0, 2))
+    recording.apply(t.PollPlanned(1.5, "stocks", 5.5, 2))
+    recording.apply(t.PollPlanned(1.5, "options", 3.0, 1))
+    assert {cluster: plan.due_at_s for cluster, plan in recording.planned.items()} == {"stocks": 5.5, "options": 3.0}
+    recording.apply(t.FallbackStopped(2.0, "stocks", 1))
+    assert list(recording.planned) == ["options"]

@@ -8,8 +8,8 @@ import pytest
 
 from massive_lab.config import Secret
 from massive_lab.errors import InvalidRequest, NotEntitled, SubscriptionFailed, Timeout, Unauthorized
-from massive_lab.live.machine import FeedMachine, Recovery
 from massive_lab.live.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth
+from massive_lab.live.machine import FeedMachine, Recovery
 from massive_lab.live.policy import Backoff, Policy
 from massive_lab.live.refs import Book, Closed, Denied, Send
 from massive_lab.live.topics import Topic, poll_kind, topics_for
@@ -156,7 +156,7 @@ def test_a_confirmation_of_what_was_never_sent_is_not_believed():
     assert book.held == frozenset()
 
 
-def test_an_unanswered_unsubscribe_is_repeated_and_then_given_up():
+def test_an_unanswered_unsubscribe_is_repeated_until_it_is_answered():
     policy = Policy(linger_s=0.0, ack_s=1.0, unsubscribe_attempts=3)
     book = online("T.A", policy=policy)
     book.next_send(0.0)
@@ -165,8 +165,44 @@ def test_an_unanswered_unsubscribe_is_repeated_and_then_given_up():
     for n in range(3):
         assert book.next_send(float(n)) == Send("unsubscribe", (stock("T.A"),))
         book.tick(n + 1.0)
-    assert book.next_send(9.0) is None
+    assert book.next_send(3.0) is None, "not at once any more"
+    assert book.deadline == 4.0
+    for at in (4.0, 7.0, 12.0):
+        book.tick(at)
+        assert book.next_send(at) == Send("unsubscribe", (stock("T.A"),))
+        book.tick(at + 1.0)
+    book.tick(100.0)
+    assert book.next_send(100.0) == Send("unsubscribe", (stock("T.A"),))
+    book.status("success", "unsubscribed to: T.A")
     assert book.held == frozenset()
+    assert book.deadline is None
+    assert book.next_send(200.0) is None
+
+
+def doubtful():
+    book = online("T.A", policy=Policy(linger_s=0.0, ack_s=1.0))
+    book.next_send(0.0)
+    confirm(book, "T.A")
+    book.close(stock("T.A"), "r-T.A", 0.0)
+    book.next_send(0.0)
+    book.tick(1.0)
+    return book
+
+
+def test_wanted_again_while_nobody_knows_whether_it_is_held_it_is_subscribed_and_silence_is_consent():
+    book = doubtful()
+    assert [type(o).__name__ for o in book.open(stock("T.A"), "again")] == ["Opened"]
+    assert book.state(stock("T.A")) == "wanted"
+    assert book.next_send(1.0) == Send("subscribe", (stock("T.A"),))
+    assert [type(o).__name__ for o in book.tick(2.0)] == ["Confirmed"]
+    assert book.state(stock("T.A")) == "confirmed"
+
+
+def test_what_was_in_doubt_and_is_left_before_it_was_asked_for_is_still_unsubscribed():
+    book = doubtful()
+    book.open(stock("T.A"), "again")
+    book.close(stock("T.A"), "again", 1.0)
+    assert book.next_send(1.0) == Send("unsubscribe", (stock("T.A"),))
 
 
 def test_a_single_that_stays_unanswered_under_its_wildcard_is_asked_again_after_it():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import threading
 
@@ -124,8 +125,10 @@ def test_sync_iteration_ends_when_the_session_is_closed(open_live, served):
 
     thread = threading.Thread(target=read)
     thread.start()
-    while not first.is_set():
-        push(upstream, trade())
+    for ms in itertools.count(1_000):
+        if first.is_set():
+            break
+        push(upstream, trade(ms=ms))
     live.close()
     thread.join(WAIT_S)
     assert not thread.is_alive()
@@ -143,8 +146,10 @@ def test_async_iteration_works_in_a_loop_of_the_users_own(open_live, served):
                 await live.await_live()
             reader = live.trades("AAPL")
             step = asyncio.ensure_future(anext(reader))
-            while not step.done():
-                await asyncio.to_thread(push, upstream, trade())
+            for ms in itertools.count(1_000):
+                if step.done():
+                    break
+                await asyncio.to_thread(push, upstream, trade(ms=ms))
             rest = [event async for event in _first(reader, 3, upstream)]
             return [step.result().price, *(event.price for event in rest)]
 
@@ -154,8 +159,10 @@ def test_async_iteration_works_in_a_loop_of_the_users_own(open_live, served):
 async def _first(reader, n, upstream):
     for _ in range(n):
         step = asyncio.ensure_future(anext(reader))
-        while not step.done():
-            await asyncio.to_thread(push, upstream, trade())
+        for ms in itertools.count(1_000):
+            if step.done():
+                break
+            await asyncio.to_thread(push, upstream, trade(ms=ms))
         yield step.result()
 
 
