@@ -110,7 +110,6 @@ class Admission:
         if at_ns <= now_ns:
             return Admit()
         self._held.add(at_ns)
-        heapq.heappush(self._held_order, at_ns)
         return Hold((at_ns - now_ns) / _NS, at_ns)
 
     def leave(self, hold: Hold, now_s: float) -> None:
@@ -138,6 +137,8 @@ class Admission:
                 return heapq.heappop(self._given_back)
             if following - now_ns > self._room_ns or len(self._held) >= self._waiting:
                 return None
+            # Once for each place, however often it is given back and taken again.
+            heapq.heappush(self._held_order, following)
         self._next_ns = following + self._gap_ns
         return following
 
