@@ -46,7 +46,7 @@ _MAX_INDICES = 250
 _TARGET = re.compile(r"[!-~]+")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_CONTROL = re.compile(r"%(?:[01][0-9A-Fa-f]|7[fF])")
-_VALUE = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.:_=-]{0,127}")
+_VALUE = re.compile(r"(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9.:_=-]{0,126}[A-Za-z0-9=])?")
 _TIMESPANS = frozenset(("second", "minute", "hour", "day", "week", "month", "quarter", "year"))
 
 LocalName: TypeAlias = Literal["ws", "ws_token", "openapi", "preflight"]

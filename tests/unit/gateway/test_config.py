@@ -125,7 +125,9 @@ def test_one_problem_alone_is_the_only_one_said(changes: dict[str, Any], said: s
 
 
 def test_plain_addresses_match_each_other_and_a_page_on_this_machine_needs_no_tls() -> None:
-    settings = read(MASSIVE_REST_URL="http://127.0.0.1:1", MASSIVE_WS_URL="ws://127.0.0.1:1", WEB_ORIGIN="http://[::1]:3000")
+    settings = read(
+        MASSIVE_REST_URL="http://127.0.0.1:1", MASSIVE_WS_URL="ws://127.0.0.1:1", WEB_ORIGIN="http://[::1]:3000"
+    )
     assert settings.web_origins == ("http://[::1]:3000",)
     assert read(MASSIVE_ENV="development", WEB_ORIGIN="http://desk.example").web_origins == ("http://desk.example",)
 

@@ -83,7 +83,9 @@ def test_two_hundred_clients_of_one_token_get_exactly_its_limit_in_every_window(
     assert sum(60 <= at < 120 for at in passed) == 1200
 
 
-@pytest.mark.parametrize("spelling", ["DESK", "Desk", "\uff24\uff25\uff33\uff2b", "de\u017fk"], ids=["upper", "title", "wide", "long-s"])
+@pytest.mark.parametrize(
+    "spelling", ["DESK", "Desk", "\uff24\uff25\uff33\uff2b", "de\u017fk"], ids=["upper", "title", "wide", "long-s"]
+)
 def test_no_other_spelling_of_a_name_has_a_limit_of_its_own(spelling: str) -> None:
     limits = Limits(per_token=1)
     limits.take("desk", 0.0)

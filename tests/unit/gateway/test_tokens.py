@@ -328,7 +328,9 @@ def test_no_pattern_helps_in_a_cluster_that_is_not_granted() -> None:
 
 def test_names_tokens_and_patterns_have_a_form() -> None:
     assert [is_name(each) for each in ("desk-1", "", "a b", 'x"y', "-a", "a" * 65)] == [True] + [False] * 5
-    assert [is_token(each) for each in ("x" * 16, "x" * 15, "x" * 513, "x" * 15 + ",", "x" * 15 + "é")] == [True] + [False] * 4
+    assert [is_token(each) for each in ("x" * 16, "x" * 15, "x" * 513, "x" * 15 + ",", "x" * 15 + "é")] == [True] + [
+        False
+    ] * 4
     assert [is_pattern(each) for each in ("AM.*", "", "T.[A]", "T.A,B")] == [True] + [False] * 3
 
 
