@@ -98,11 +98,21 @@ def test_whatever_goes_up_is_plain_and_goes_up_unchanged_when_asked_again(head: 
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(["https://api.massive.com/v3", "https://evil.example"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["next_url", "url", "icon_url", "x", 'a"next_url', "next_url\\", "my_url", "ü"]), inner, max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.sampled_from(["https://api.massive.com/v3", "https://evil.example"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["next_url", "url", "icon_url", "x", 'a"next_url', "next_url\\", "my_url", "ü"]),
+            inner,
+            max_size=5,
+        )
+    ),
     max_leaves=25,
-)  # fmt: skip
+)
 
 
 def model(value: object, key: str = "") -> object:

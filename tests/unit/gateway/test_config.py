@@ -81,11 +81,22 @@ def test_everything_that_is_missing_or_wrong_is_said_at_once() -> None:
         WEB_ORIGIN="*",
     )
     named = [
-        "MASSIVE_API_KEY", "MASSIVE_REST_URL", "MASSIVE_WS_URL", "MASSIVE_ENV", "MASSIVE_GATEWAY_PORT",
-        "MASSIVE_GATEWAY_CALLS_PER_MINUTE_TOTAL", "MASSIVE_GATEWAY_TOKENS", "MASSIVE_GATEWAY_SECRET",
-        "MASSIVE_GATEWAY_HOST", "MASSIVE_GATEWAY_ADMIN_HOST", "MASSIVE_GATEWAY_ADMIN_PORT",
-        "MASSIVE_GATEWAY_PUBLIC_URL", "MASSIVE_GATEWAY_CLUSTERS", "MASSIVE_GATEWAY_CALLS_PER_MINUTE ", "WEB_ORIGIN",
-    ]  # fmt: skip
+        "MASSIVE_API_KEY",
+        "MASSIVE_REST_URL",
+        "MASSIVE_WS_URL",
+        "MASSIVE_ENV",
+        "MASSIVE_GATEWAY_PORT",
+        "MASSIVE_GATEWAY_CALLS_PER_MINUTE_TOTAL",
+        "MASSIVE_GATEWAY_TOKENS",
+        "MASSIVE_GATEWAY_SECRET",
+        "MASSIVE_GATEWAY_HOST",
+        "MASSIVE_GATEWAY_ADMIN_HOST",
+        "MASSIVE_GATEWAY_ADMIN_PORT",
+        "MASSIVE_GATEWAY_PUBLIC_URL",
+        "MASSIVE_GATEWAY_CLUSTERS",
+        "MASSIVE_GATEWAY_CALLS_PER_MINUTE ",
+        "WEB_ORIGIN",
+    ]
     assert len(problems) == len(named)
     assert all(any(name in problem for problem in problems) for name in named)
 
@@ -160,10 +171,19 @@ def test_no_repr_of_the_settings_holds_a_secret() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"tokens": ()}, {"port": -1}, {"port": True}, {"queue_bytes": 0}, {"queue_age_s": float("nan")}, {"drain_s": float("inf")},
-     {"audience": "a b"}, {"calls_per_minute_token": 1.5}, {"tokens": (TokenRule("a b", Secret(TOKEN)),)}],
+    [
+        {"tokens": ()},
+        {"port": -1},
+        {"port": True},
+        {"queue_bytes": 0},
+        {"queue_age_s": float("nan")},
+        {"drain_s": float("inf")},
+        {"audience": "a b"},
+        {"calls_per_minute_token": 1.5},
+        {"tokens": (TokenRule("a b", Secret(TOKEN)),)},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_built_by_hand_are_checked_too(bad: dict[str, Any]) -> None:
     given: dict[str, Any] = {"tokens": (TokenRule("desk", Secret(TOKEN)),), "secret": Secret(SECRET)}
     with pytest.raises(ConfigError):
@@ -211,14 +231,29 @@ def test_the_file_says_everything_about_a_token(tmp_path: Path) -> None:
         ("[tokens.desk]\n", ["needs token"]),
         ("[tokens.'d e']\ntoken = 'x'", ["the name of table 1"]),
         ("[tokens.desk]\ntoken = 'canary'\nwhat = 1", ["none of", "needs token"]),
-        (f"[tokens.desk]\ntoken = '{TOKEN}'\ncalls_per_minute = 0\ntopics = 'T.*'\nclusters = ['forex']\nexpires = 2027-01-31",
-         ["calls_per_minute", "topics", "clusters", "expires"]),
+        (
+            f"[tokens.desk]\ntoken = '{TOKEN}'\ncalls_per_minute = 0\ntopics = 'T.*'\nclusters = ['forex']\nexpires = 2027-01-31",
+            ["calls_per_minute", "topics", "clusters", "expires"],
+        ),
         (f"[tokens.a]\ntoken = '{TOKEN}'\n[tokens.b]\ntoken = '{TOKEN}'", ["a and b have the same token"]),
         (f"[tokens.a]\ntoken = '{TOKEN}'\ntokens = 'canary'", ["needs token"]),
         (f"[tokens.a]\ntoken = '{TOKEN}'\nexpires = 2027-01-31T00:00:00", ["expires"]),
     ],
-    ids=["empty", "other", "no-table", "broken", "bytes", "tokenless", "name", "field", "fields", "twice", "no-list", "local-time"],
-)  # fmt: skip
+    ids=[
+        "empty",
+        "other",
+        "no-table",
+        "broken",
+        "bytes",
+        "tokenless",
+        "name",
+        "field",
+        "fields",
+        "twice",
+        "no-list",
+        "local-time",
+    ],
+)
 def test_every_fault_of_the_file_is_said_and_no_token(tmp_path: Path, text: str | bytes, said: list[str]) -> None:
     with pytest.raises(GatewayConfigError) as caught:
         read_token_file(write(tmp_path / "tokens.toml", text))

@@ -19,13 +19,34 @@ from massive_lab.gateway.headers import (
 ORIGIN = "https://desk.example"
 CORS = Cors([ORIGIN, "http://localhost:3000"])
 TRICKS = [
-    "null", "*", "", "https://desk.example.evil.example", "https://evildesk.example", "https://evil.example/desk.example",
-    "https://desk.example/", "https://desk.example:443", "https://desk.example:8443", "http://desk.example",
-    "HTTPS://DESK.EXAMPLE", "https://desk.example.", "https://desk.example@evil.example", "https://evil.example#desk.example",
-    "https://desk.example, https://evil.example", " https://desk.example", "https://desk.example\r\nX: y", "desk.example",
-    "file://", "chrome-extension://desk.example", "https://desk_example", "https://desk.example%00.evil.example",
-    "https://sub.desk.example", "https://[::1]", "http://localhost", "http://localhost:30000", "http://127.0.0.1:3000",
-]  # fmt: skip
+    "null",
+    "*",
+    "",
+    "https://desk.example.evil.example",
+    "https://evildesk.example",
+    "https://evil.example/desk.example",
+    "https://desk.example/",
+    "https://desk.example:443",
+    "https://desk.example:8443",
+    "http://desk.example",
+    "HTTPS://DESK.EXAMPLE",
+    "https://desk.example.",
+    "https://desk.example@evil.example",
+    "https://evil.example#desk.example",
+    "https://desk.example, https://evil.example",
+    " https://desk.example",
+    "https://desk.example\r\nX: y",
+    "desk.example",
+    "file://",
+    "chrome-extension://desk.example",
+    "https://desk_example",
+    "https://desk.example%00.evil.example",
+    "https://sub.desk.example",
+    "https://[::1]",
+    "http://localhost",
+    "http://localhost:30000",
+    "http://127.0.0.1:3000",
+]
 
 
 @pytest.mark.parametrize("origin", TRICKS, ids=range(len(TRICKS)))
@@ -93,10 +114,26 @@ def test_without_an_origin_it_is_no_browser_and_two_are_a_trick() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["*", "null", "", "desk.example", "https://", "https://desk.example/app", "https://desk.example?x", "https://me@desk.example",
-     "https://desk.example:0", "https://desk.example:99999", "https://*.desk.example", "https://desk.example\n", "https://dësk.example",
-     "ws://desk.example", "https://[::1", "https://a,https://b", "https://-desk.example"],
-)  # fmt: skip
+    [
+        "*",
+        "null",
+        "",
+        "desk.example",
+        "https://",
+        "https://desk.example/app",
+        "https://desk.example?x",
+        "https://me@desk.example",
+        "https://desk.example:0",
+        "https://desk.example:99999",
+        "https://*.desk.example",
+        "https://desk.example\n",
+        "https://dësk.example",
+        "ws://desk.example",
+        "https://[::1",
+        "https://a,https://b",
+        "https://-desk.example",
+    ],
+)
 def test_what_is_no_origin_is_refused_at_start(bad: str) -> None:
     assert canonical_origin(bad) is None
     with pytest.raises(ValueError, match="an origin is"):
@@ -160,11 +197,22 @@ def test_nothing_of_the_client_goes_up() -> None:
 
 def test_few_headers_of_the_vendor_come_back_and_ours_are_on_every_answer() -> None:
     upstream = {
-        "content-type": "application/json; charset=utf-8", "RETRY-AFTER": "7", "X-Request-Id": "theirs", "Server": "nginx",
-        "Set-Cookie": "a=b", "Access-Control-Allow-Origin": "*", "Connection": "close", "Transfer-Encoding": "chunked",
-        "Content-Encoding": "gzip", "Content-Length": "1", "Location": "https://elsewhere.example", "Cache-Control": "public",
-        "Strict-Transport-Security": "max-age=1", "X-Polygon-Cluster-Name": "c", "Authorization": "Bearer canary",
-    }  # fmt: skip
+        "content-type": "application/json; charset=utf-8",
+        "RETRY-AFTER": "7",
+        "X-Request-Id": "theirs",
+        "Server": "nginx",
+        "Set-Cookie": "a=b",
+        "Access-Control-Allow-Origin": "*",
+        "Connection": "close",
+        "Transfer-Encoding": "chunked",
+        "Content-Encoding": "gzip",
+        "Content-Length": "1",
+        "Location": "https://elsewhere.example",
+        "Cache-Control": "public",
+        "Strict-Transport-Security": "max-age=1",
+        "X-Polygon-Cluster-Name": "c",
+        "Authorization": "Bearer canary",
+    }
     assert to_client(upstream, "ours") == {
         **SECURITY,
         "Content-Type": "application/json; charset=utf-8",

@@ -67,7 +67,7 @@ def test_of_two_reached_limits_the_longer_one_is_said() -> None:
 def test_two_hundred_clients_of_four_tokens_get_exactly_the_total() -> None:
     limits, draw = Limits(per_token=400, total=1200), random.Random(7)
     clients = [f"token-{number % 4}" for number in range(200)]
-    granted = {name: 0 for name in clients}
+    granted = dict.fromkeys(clients, 0)
     calls = [name for name in clients for _ in range(20)]
     draw.shuffle(calls)
     for number, name in enumerate(calls):

@@ -165,8 +165,11 @@ def test_the_memory_of_retired_tokens_is_bounded_and_forgetting_lets_nothing_in(
         tokens.rotate([rule(token=f"token-number-{number:04}")])
     assert len(tokens._retired) == 3
     assert [reason(tokens.find(f"token-number-{n:04}", NOW)) for n in (0, 5, 6, 8)] == [
-        "unknown", "unknown", "revoked", "revoked",
-    ]  # fmt: skip
+        "unknown",
+        "unknown",
+        "revoked",
+        "revoked",
+    ]
 
 
 def test_replicas_with_one_secret_agree_on_ids_and_others_do_not() -> None:
@@ -264,9 +267,19 @@ def test_any_change_of_any_letter_is_noticed() -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["mlws1", "mlws1..", "mlws1.e30.", "..", "mlws1.a.b.c", "mlws1.é.é", "mlws1.\udcff.AA", "eyJhbGciOiJub25lIn0.e30.", "x" * 99_999],
+    [
+        "mlws1",
+        "mlws1..",
+        "mlws1.e30.",
+        "..",
+        "mlws1.a.b.c",
+        "mlws1.é.é",
+        "mlws1.\udcff.AA",
+        "eyJhbGciOiJub25lIn0.e30.",
+        "x" * 99_999,
+    ],
     ids=["prefix", "dots", "unsigned", "bare", "four", "accents", "surrogate", "jwt-none", "huge"],
-)  # fmt: skip
+)
 def test_other_shapes_are_refused(token: str) -> None:
     assert reason(book().check(token, "stocks", NOW)) in {"malformed", "forged"}
 
@@ -344,11 +357,19 @@ def test_no_repr_error_or_copy_of_anything_holds_a_token() -> None:
     shown = [
         repr(each)
         for each in (
-            tokens, rule(), grant, tokens.check(made, "stocks", NOW), tokens.check(made, "stocks", NOW),
-            tokens.find(DESK + "x", NOW), tokens.rotate([rule(token=NEXT)]), list(tokens._entries.values()),
-            tokens._signer, tokens.mint(grant_of(tokens, NEXT), "stocks", NOW), copy.deepcopy(rule()),
+            tokens,
+            rule(),
+            grant,
+            tokens.check(made, "stocks", NOW),
+            tokens.check(made, "stocks", NOW),
+            tokens.find(DESK + "x", NOW),
+            tokens.rotate([rule(token=NEXT)]),
+            list(tokens._entries.values()),
+            tokens._signer,
+            tokens.mint(grant_of(tokens, NEXT), "stocks", NOW),
+            copy.deepcopy(rule()),
         )
-    ]  # fmt: skip
+    ]
     try:
         tokens.find(7, NOW)  # type: ignore[arg-type]
     except (TypeError, AttributeError):
