@@ -142,9 +142,7 @@ class HttpTransport:
         """
         if params:
             target = f"{target}{'&' if '?' in target else '?'}{urlencode(params)}"
-        # A line end, a fragment or a dot segment would make another address of it on the way out.
-        if not _TARGET.fullmatch(target) or _DOTS.search(target.partition("?")[0]) or len(target) > _MAX_TARGET:
-            raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
+        _check_target(target)
         hears = ear.get()
         if hears is None:
             return await self._get(target, cause, budget)
@@ -156,6 +154,20 @@ class HttpTransport:
             raise
         hears.answered(number, answer)
         return answer
+
+    async def pass_on(self, target: str, *, cause: str) -> Answer:
+        """GET a path of the configured host once, and leave the body as it came.
+
+        For who hands the answer to a client that repeats by itself: nothing is repeated, shared or delayed here, and a
+        compressed body stays so (its ``content-encoding`` is among the headers).
+
+        Raises
+        ------
+        Timeout, ConnectionLost, UpstreamError, ClosedError, InvalidRequest
+            As `get`.
+        """
+        _check_target(target)
+        return await self._attempt(target, classify(urlsplit(target).path), cause, 1, inflate=False)
 
     async def _get(self, target: str, cause: str, budget: str) -> Answer:
         endpoint = classify(urlsplit(target).path)
@@ -230,7 +242,9 @@ class HttpTransport:
             self._telemetry.emit(ThrottleWait(self._clock.monotonic(), endpoint, wait_s))
             await self._clock.sleep(wait_s)
 
-    async def _attempt(self, target: str, endpoint: str, cause: str, attempt: int) -> Answer:
+    async def _attempt(
+        self, target: str, endpoint: str, cause: str, attempt: int, *, inflate: bool = True
+    ) -> Answer:
         started = self._clock.monotonic()
         status: int | None = None
         n_bytes = 0
@@ -251,7 +265,8 @@ class HttpTransport:
                             raise _TooLarge
                         chunks.append(chunk)
                 headers = MappingProxyType({name.lower(): value for name, value in response.headers.items()})
-            body = _inflate(chunks, headers.get("content-encoding", ""), self._max_body_bytes)
+            encoding = headers.get("content-encoding", "") if inflate else ""
+            body = _inflate(chunks, encoding, self._max_body_bytes)
             outcome = "ok" if 200 <= status < 300 else "http_error"
             return Answer(status, headers, body, n_bytes, self._clock.monotonic() - started)
         except httpx2.TimeoutException as error:
@@ -345,6 +360,12 @@ class _Foreign(Exception):
 
 class _TooLarge(Exception):
     pass
+
+
+def _check_target(target: str) -> None:
+    # A line end, a fragment or a dot segment would make another address of it on the way out.
+    if not _TARGET.fullmatch(target) or _DOTS.search(target.partition("?")[0]) or len(target) > _MAX_TARGET:
+        raise InvalidRequest(f"{target[:80]!r} is not a path of the configured host.")
 
 
 def _inflate(chunks: list[bytes], encoding: str, limit: int) -> bytes:
