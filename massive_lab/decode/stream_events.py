@@ -32,6 +32,7 @@ _MS = 1_000_000
 Ms = Annotated[int, Meta(ge=0, le=9_223_372_036_854)]
 # The least of 64 bits stands for a null where numbers are kept together.
 Int = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
+Below = Annotated[int, Meta(ge=0, lt=_MS)]
 Text = Annotated[str, Meta(min_length=1)]
 Ids: TypeAlias = "Int | tuple[Int, ...] | None"
 
@@ -65,7 +66,7 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
     ts_recv : int
         UTC nanoseconds of the local receipt.
     source : str
-        ``stream``, ``poll`` or ``backfill``.
+        ``stream``, ``poll`` or ``backfill``. The vendor's events do not say; a gateway's say so of what REST brought it.
     sub_ns : int
         Nanoseconds below the millisecond of `ms`, which only events from REST know.
     """
@@ -84,8 +85,8 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
     trf_id: Int | None = field(name="trfi", default=None)
     trf: Int | None = field(name="trft", default=None)
     ts_recv: int = field(name="-recv", default=0)
-    source: str = field(name="-source", default="stream")
-    sub_ns: int = field(name="-sub", default=0)
+    source: str = field(name="src", default="stream")
+    sub_ns: Below = field(name="ns", default=0)
 
     @property
     def ts_sip(self) -> int:
@@ -132,8 +133,8 @@ class Quote(Struct, tag_field="ev", tag="Q", gc=False):
     sequence: Int | None = field(name="q", default=None)
     participant: Int | None = field(name="pt", default=None)
     ts_recv: int = field(name="-recv", default=0)
-    source: str = field(name="-source", default="stream")
-    sub_ns: int = field(name="-sub", default=0)
+    source: str = field(name="src", default="stream")
+    sub_ns: Below = field(name="ns", default=0)
 
     @property
     def ts_sip(self) -> int:
@@ -182,7 +183,7 @@ class Bar(Struct, gc=False):
     day_open: float | None = field(name="op", default=None)
     average_size: float | None = field(name="z", default=None)
     ts_recv: int = field(name="-recv", default=0)
-    source: str = field(name="-source", default="stream")
+    source: str = field(name="src", default="stream")
 
     @property
     def span_ms(self) -> int:
@@ -236,8 +237,8 @@ class IndexValue(Struct, tag_field="ev", tag="V", gc=False):
     ms: Ms = field(name="t")
     value: float = field(name="val")
     ts_recv: int = field(name="-recv", default=0)
-    source: str = field(name="-source", default="stream")
-    sub_ns: int = field(name="-sub", default=0)
+    source: str = field(name="src", default="stream")
+    sub_ns: Below = field(name="ns", default=0)
 
     @property
     def ts_event(self) -> int:

@@ -14,6 +14,9 @@ __all__ = ["MAX_FRAME", "array", "batches", "encode_event", "status", "text_fram
 MAX_FRAME = 512 * 1024
 """Bytes of a frame that is put together here; clients of the vendor read at most 1,000,000."""
 
+_OURS = {"src": "stream", "ns": 0, "e": 0}
+"""What says nothing: the stream brought it, nothing below the millisecond, a bar whose end was not stated."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -72,8 +75,9 @@ def status(name: str, message: str, **fields: Any) -> bytes:
 def encode_event(event: Event) -> bytes:
     """An event that did not come in a frame of the vendor's, or whose frame was damaged, by the wire's names.
 
-    What REST brought is marked by ``src`` (``poll`` or ``backfill``), a field that the official clients do not look at. Of
-    the wire's fields those are lost that `massive_lab.decode.stream_events` does not know.
+    What REST brought is marked by ``src`` (``poll`` or ``backfill``), and has ``ns``, nanoseconds below the millisecond of
+    ``t``, where it knows them: fields that the official clients do not look at. Of the wire's fields those are lost that
+    `massive_lab.decode.stream_events` does not know.
 
     Examples
     --------
@@ -86,10 +90,9 @@ def encode_event(event: Event) -> bytes:
         for name, value in msgspec.to_builtins(event).items()
         if value is not None and not name.startswith("-")
     }
-    if not fields.get("e", 1):
-        del fields["e"]  # a bar whose end was not stated
-    if event.source != "stream":
-        fields["src"] = event.source
+    for name, default in _OURS.items():
+        if fields.get(name) == default:
+            del fields[name]
     return _encoder.encode(fields)
 
 
