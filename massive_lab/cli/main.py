@@ -28,7 +28,9 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
-    parser = _Parser(prog="massive-lab", description="Market data from Massive.com: audit, sandbox and check-ups.")
+    parser = _Parser(
+        prog="massive-lab", description="Market data from Massive.com: audit, sandbox, gateway and check-ups."
+    )
     parser.add_argument("--version", action="version", version=f"massive-lab {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -74,6 +76,30 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--speed", help="recorded seconds in one second, as 1 or 60 (default: without waiting)")
     replay.add_argument("--verify", action="store_true", help="check every byte, and do not play it")
     replay.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+    gateway = commands.add_parser(
+        "gateway",
+        help="serve one key to many holders of tokens",
+        description=(
+            "Serve the vendor's REST and WebSocket interfaces to the holders of proxy tokens. Settings come from the "
+            "environment and .env; the options here win."
+        ),
+    )
+    gateway.add_argument(
+        "--sandbox",
+        nargs="?",
+        const="start",
+        metavar="ADDRESS",
+        help="serve synthetic data: of the sandbox at this http address, or of one that is started along",
+    )
+    gateway.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    gateway.add_argument("--port", help="REST and WebSocket; 0 takes a free one (default 8480)")
+    gateway.add_argument("--admin-port", help="health and metrics; 0 takes a free one (default 8481)")
+    gateway.add_argument("--log", choices=("text", "json"), default="text", help="form of the log lines (default text)")
+    gateway.add_argument("--drain", type=float, help="seconds that clients are given at the end (default 25)")
+    gateway.add_argument("--check", action="store_true", help="check the settings, and start nothing")
+    gateway.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    gateway.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
