@@ -21,12 +21,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def text_frame(payload: bytes) -> bytes:
-    """An unmasked, final text frame of a server (RFC 6455, 5.2).
+    r"""An unmasked, final text frame of a server (RFC 6455, 5.2).
 
     Examples
     --------
     >>> text_frame(b"[]"), text_frame(b"x" * 200)[:4].hex(), text_frame(b"x" * 70_000)[:10].hex()
-    (b'\\x81\\x02[]', '817e00c8', '817f0000000000011170')
+    (b'\x81\x02[]', '817e00c8', '817f0000000000011170')
     """
     size = len(payload)
     if size < 126:

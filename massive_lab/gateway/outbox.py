@@ -59,17 +59,15 @@ class Outbox:
     >>> for number, key in enumerate(("q", None, "q")):
     ...     outbox.put(b"%d" % number, key, now=0.0)
     >>> outbox.pull(), outbox.n_conflated, len(outbox)
-    (b'[1,2]', 1, 0)
+    (b'[2,1]', 1, 0)
     """
 
-    __slots__ = ("_items", "_max_age_s", "_max_bytes", "_next", "_since", "n_bytes", "n_conflated")
+    __slots__ = ("_items", "_max_age_s", "_max_bytes", "_next", "n_bytes", "n_conflated")
 
     def __init__(self, max_bytes: int, max_age_s: float) -> None:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
-        self._items: OrderedDict[Hashable, bytes] = OrderedDict()
-        # When the item at each place came, for those that cannot be replaced: of a quote the newest is what waits.
-        self._since: OrderedDict[Hashable, float] = OrderedDict()
+        self._items: OrderedDict[Hashable, tuple[bytes, float]] = OrderedDict()
         self._next = 0
         self.n_bytes = 0
         self.n_conflated = 0
@@ -78,25 +76,26 @@ class Outbox:
         return len(self._items)
 
     def put(self, item: bytes, key: Hashable | None, now: float) -> None:
-        """Queue JSON text behind what waits. With a key it takes the place of what has the same, at the end."""
+        """Queue JSON text behind what waits, or in place of what has the same key."""
+        since = now
         if key is None:
             key = self._next
             self._next += 1
-        elif (old := self._items.pop(key, None)) is not None:
-            self.n_bytes -= len(old) + _OVERHEAD
+        elif (old := self._items.get(key)) is not None:
+            # It keeps the place and the age of what it replaces: a busy symbol must neither fall behind for ever nor
+            # make a client that takes nothing look young.
+            since = old[1]
+            self.n_bytes -= len(old[0]) + _OVERHEAD
             self.n_conflated += 1
-        self._items[key] = item
-        # The first of its key: a client that takes nothing grows old, however often its quotes are replaced.
-        self._since.setdefault(key, now)
+        self._items[key] = item, since
         self.n_bytes += len(item) + _OVERHEAD
 
     def pull(self, max_bytes: int = MAX_FRAME) -> bytes:
         """The oldest items as one JSON array of about `max_bytes` at most; at least one item."""
         items: list[bytes] = []
         size = 0
-        while self._items and (not items or size + len(next(iter(self._items.values()))) < max_bytes):
-            key, item = self._items.popitem(last=False)
-            del self._since[key]
+        while self._items and (not items or size + len(next(iter(self._items.values()))[0]) < max_bytes):
+            item, _ = self._items.popitem(last=False)[1]
             items.append(item)
             size += len(item) + _OVERHEAD
         self.n_bytes -= size
@@ -104,13 +103,12 @@ class Outbox:
 
     def clear(self) -> None:
         self._items.clear()
-        self._since.clear()
         self.n_bytes = 0
 
     def overrun(self, now: float, n_unsent: int = 0) -> Overrun | None:
         """Which bound is passed, if one is. `n_unsent`: bytes that have left the queue and wait behind it."""
         if self._items and self.n_bytes + n_unsent > self._max_bytes:
             return "bytes"
-        if self._since and now - next(iter(self._since.values())) > self._max_age_s:
+        if self._items and now - next(iter(self._items.values()))[1] > self._max_age_s:
             return "age"
         return None

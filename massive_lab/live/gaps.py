@@ -93,6 +93,10 @@ class Gaps:
         """The gaps so far, the last 10,000: one for each outage and topic."""
         return list(self._stitcher.rows)
 
+    def exchange_ms(self, now_ns: int) -> int | None:
+        """The exchange's time at a local instant, UTC ms; None before the first event."""
+        return self._stitcher.exchange_ms(now_ns)
+
     def _wanted(self) -> dict[Topic, int]:
         hub = self._hub
         since = {topic: hub.routes.tally(topic) for topic in hub.book.wanted if hub.book.readers(topic)}

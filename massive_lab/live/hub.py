@@ -16,7 +16,7 @@ import polars as pl
 from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import Secret
-from massive_lab.decode.stream import Status, StreamDecoder
+from massive_lab.decode.stream import Message, Status, StreamDecoder
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
 from massive_lab.live.budget import Budget
 from massive_lab.live.desk import Desk
@@ -81,6 +81,8 @@ class Hub:
         Why the server will not have us now, if so.
     taps : list of Tap
         Hear every byte in and out, in order.
+    heard : (bytes, sequence of Message)
+        The newest frame and all that was read from it: while a sink is flushed, what its streamed events came in.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Hub:
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
         self._is_closed = False
         self._last_frame = b""
+        self.heard: tuple[bytes, Sequence[Message]] = b"", ()
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
         self.refusal = Refusal(self)
@@ -223,6 +226,7 @@ class Hub:
         for tap in self.taps:
             tap.received(self.cluster, data)
         messages = self._decoder.decode(data)
+        self.heard = data, messages
         if data == self._last_frame:
             # Sent again: its events carry the same sequence numbers. Only what answers us may repeat itself.
             messages = [message for message in messages if isinstance(message, Status)]
