@@ -27,10 +27,20 @@ from urllib.parse import urlsplit
 
 from massive_lab.errors import ConfigError
 
-__all__ = ["DEFAULT_REST_URL", "DEFAULT_WS_URL", "Secret", "Settings", "read_settings"]
+__all__ = [
+    "DEFAULT_REST_URL",
+    "DEFAULT_WS_URL",
+    "TOKEN_HINT",
+    "ProxyToken",
+    "Secret",
+    "Settings",
+    "read_gateway_address",
+    "read_settings",
+]
 
 DEFAULT_REST_URL = "https://api.massive.com"
 DEFAULT_WS_URL = "wss://socket.massive.com"
+TOKEN_HINT = "Check the token given to connect(), or MASSIVE_PROXY_TOKEN: it is unknown to the gateway, expired or revoked."  # noqa: S105  (a sentence)
 _SECRETS = ("MASSIVE_API_KEY", "MASSIVE_PROXY_TOKEN")
 
 
@@ -80,6 +90,12 @@ class Secret:
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         raise TypeError("a Secret is not pickled: pass the settings on by the environment instead")
+
+
+class ProxyToken(Secret):
+    """A token of a gateway, which stands where a key would. What refuses it can then be told from what refuses a key."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +232,77 @@ def read_settings(
     text = {name: value.reveal() for name, value in values.items() if name not in _SECRETS and value}
     cache = text.get("MASSIVE_LAB_CACHE")
     return Settings(
-        api_key=key,
+        api_key=ProxyToken(key.reveal()) if source == "MASSIVE_PROXY_TOKEN" else key,
         rest_url=text.get("MASSIVE_REST_URL", DEFAULT_REST_URL),
         ws_url=text.get("MASSIVE_WS_URL", DEFAULT_WS_URL),
         env=text.get("MASSIVE_ENV", "production"),
         cache=Path(cache).expanduser() if cache else None,
+    )
+
+
+def read_gateway_address(
+    url: str,
+    *,
+    token: str | Secret | None = None,
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = None,
+) -> Settings:
+    """Settings for a gateway: REST and WebSocket on one address, a token in place of a key.
+
+    Parameters
+    ----------
+    url : str
+        ``http://host[:port]`` or ``https://host[:port]``; the WebSocket address is the same with ``ws`` or ``wss``.
+    token : str or Secret, optional
+        Wins over MASSIVE_PROXY_TOKEN. MASSIVE_API_KEY is not looked at: a key has no business at a gateway.
+    environ : mapping, optional
+        Instead of the process environment.
+    dotenv : Path, optional
+        Instead of ``.env`` in the working directory.
+
+    Raises
+    ------
+    ConfigError
+        When there is no token, or the address or a variable is malformed.
+
+    Examples
+    --------
+    >>> settings = read_gateway_address("https://data.desk.example/", token="t")
+    >>> settings.rest_url, settings.ws_url, settings.api_key
+    ('https://data.desk.example', 'wss://data.desk.example', <secret>)
+    """
+    # From here on no local variable holds the token in the clear: some tracebacks show them.
+    given = token if isinstance(token, Secret | None) else Secret(token)
+    token = None
+    dotenv = Path(".env") if dotenv is None else dotenv
+    values = _collect(dotenv, os.environ if environ is None else environ)
+    held = given if given is not None else values.get("MASSIVE_PROXY_TOKEN") or None
+    if held is None:
+        raise ConfigError(
+            "No token for the gateway: MASSIVE_PROXY_TOKEN is not set.",
+            hint="Pass connect(url, token=...), or set it in the environment or in .env.",
+        )
+    if not _is_key(held):
+        raise ConfigError(
+            "The token of the gateway is empty, or has blanks, control or foreign characters around or in it.",
+            hint="Copy it again, without line ends.",
+        )
+    if not _is_address(url, ("http", "https")) or urlsplit(url).path.strip("/"):
+        # The value itself stays unsaid: it may hold a password.
+        raise ConfigError(
+            "The address of the gateway is not usable.",
+            hint="Give http://host[:port] or https://host[:port], without path, user name, query or fragment.",
+        )
+    scheme, _, host = url.rstrip("/").partition("://")
+    scheme = scheme.lower()
+    cache = values.get("MASSIVE_LAB_CACHE")
+    environment = values.get("MASSIVE_ENV")
+    return Settings(
+        api_key=ProxyToken(held.reveal()),
+        rest_url=f"{scheme}://{host}",
+        ws_url=f"{'wss' if scheme == 'https' else 'ws'}://{host}",
+        env=environment.reveal() if environment else "production",
+        cache=Path(cache.reveal()).expanduser() if cache else None,
     )
 
 

@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from massive_lab.clock import Clock, SystemClock
-from massive_lab.config import Secret, Settings, read_settings
-from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
+from massive_lab.config import Secret, Settings, read_gateway_address, read_settings
+from massive_lab.errors import ConfigError, InvalidRequest, MassiveLabError
 from massive_lab.frames.convert import check_kind
+from massive_lab.lab.gateway import recognise
 from massive_lab.lab.parts import Parts
 from massive_lab.live.duplicates import LoadWatch
 from massive_lab.loaders.session import Session
@@ -127,6 +128,7 @@ class Core:
 def _prepare(
     target: str | None,
     key: Secret | None,
+    token: Secret | None,
     plan: str | None,
     sandbox: SandboxProcess | Mapping[str, str] | None,
     seed: int,
@@ -134,6 +136,17 @@ def _prepare(
 ) -> tuple[Settings, SandboxProcess | None]:
     if plan is not None:
         changes["calls_per_minute"] = plan_of(plan).calls_per_minute
+    if target is not None and target.lower().startswith(("http://", "https://")):
+        if key is not None or sandbox is not None:
+            raise InvalidRequest(
+                f"{'api_key' if key is not None else 'sandbox'}= does not go with the address of a gateway.",
+                hint="Say connect('http://gateway:8480', token=...).",
+            )
+        return read_gateway_address(target, token=token).with_(**changes), None
+    if token is not None:
+        raise InvalidRequest(
+            "token= was given without the address of a gateway.", hint="Say connect('http://gateway:8480', token=...)."
+        )
     if target is None:
         if sandbox is not None:
             raise InvalidRequest("sandbox= was given, but not named.", hint="Say connect('sandbox', sandbox=...).")
@@ -141,7 +154,8 @@ def _prepare(
     if target != "sandbox":
         raise ConfigError(
             f"There is no target {target!r}.",
-            hint="Leave it out for the vendor (or whatever MASSIVE_REST_URL names), or say 'sandbox'.",
+            hint="Leave it out for the vendor (or whatever MASSIVE_REST_URL names), say 'sandbox', or give the "
+            "address of a gateway: 'http://host:port'.",
         )
     key = key or Secret("sandbox")
     if sandbox is not None:
@@ -176,12 +190,29 @@ _NOWHERE = {"rest_url": "http://127.0.0.1:1", "ws_url": "ws://127.0.0.1:1"}
 C = TypeVar("C", bound=Core)
 
 
-def _make(client: type[C], settings: Settings, sandbox: SandboxProcess | None, **options: Any) -> C:
+def _make(
+    client: type[C],
+    target: str | None,
+    key: Secret | None,
+    token: Secret | None,
+    sandbox: SandboxProcess | Mapping[str, str] | None,
+    seed: int,
+    changes: dict[str, Any],
+    **options: Any,
+) -> C:
+    settings, started = _prepare(target, key, token, options["plan"], sandbox, seed, changes)
     try:
-        return client(settings, sandbox=sandbox, **options)
+        if target is None or target == "sandbox":
+            return client(settings, sandbox=started, **options)
+        # Held over both, so that the loop thread does not end in between.
+        runner = Runner.acquire()
+        try:
+            return client(runner.call(recognise(settings)), **options)
+        finally:
+            runner.release()
     except BaseException:
-        if sandbox is not None:
-            sandbox.close()
+        if started is not None:
+            started.close()
         raise
 
 
@@ -191,6 +222,7 @@ def connect(
     *,
     frame: Literal["polars"] = "polars",
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -206,6 +238,7 @@ def connect(
     *,
     frame: Literal["pandas"],
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -220,6 +253,7 @@ def connect(
     *,
     frame: FrameKind = "polars",
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -229,17 +263,21 @@ def connect(
 ) -> Lab[Any]:
     """Open a client.
 
-    Nothing is sent until the first call. The environment is read now, not at import.
+    Nothing is sent until the first call, but that a gateway is asked once what its data are. The environment is read now, not
+    at import.
 
     Parameters
     ----------
     target : str, optional
         Nothing for the vendor, or whatever server MASSIVE_REST_URL and MASSIVE_WS_URL name; ``"sandbox"`` for synthetic
-        data: a sandbox is started for this client and ends with it.
+        data: a sandbox is started for this client and ends with it. Or the address of a gateway, ``"http://host:port"``, which
+        serves REST and WebSocket.
     frame : {"polars", "pandas"}
         What loaders give back.
     api_key : str, optional
         Instead of MASSIVE_API_KEY.
+    token : str, optional
+        For a gateway: its token, instead of MASSIVE_PROXY_TOKEN.
     plan : {"basic", "starter", "developer", "advanced", "business"}, optional
         The plan of the key. Sets the call budget and lets a request outside the plan fail before it is sent.
     progress : bool, optional
@@ -260,7 +298,10 @@ def connect(
     Raises
     ------
     ConfigError
-        When there is no key, a setting is malformed, or this process was forked from one that had a client.
+        When there is no key or token, a setting is malformed, no gateway is at the address given, or this process was forked
+        from one that had a client.
+    ConnectionLost, Timeout
+        When nobody answers at the address of a gateway.
 
     Examples
     --------
@@ -274,8 +315,10 @@ def connect(
     check_kind(frame)
     # From here on no local variable holds the key in the clear: some tracebacks show them.
     key, api_key = None if api_key is None else Secret(api_key), None
-    resolved, started = _prepare(target, key, plan, sandbox, seed, settings)
-    return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)
+    secret, token = None if token is None else Secret(token), None
+    return _make(
+        Client, target, key, secret, sandbox, seed, settings, frame=frame, plan=plan, progress=progress, clock=clock
+    )
 
 
 @overload
@@ -284,6 +327,7 @@ def aconnect(
     *,
     frame: Literal["polars"] = "polars",
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -299,6 +343,7 @@ def aconnect(
     *,
     frame: Literal["pandas"],
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -313,6 +358,7 @@ def aconnect(
     *,
     frame: FrameKind = "polars",
     api_key: str | None = None,
+    token: str | None = None,
     plan: str | None = None,
     progress: bool | None = None,
     sandbox: SandboxProcess | Mapping[str, str] | None = None,
@@ -322,7 +368,8 @@ def aconnect(
 ) -> AsyncLab[Any]:
     """Open a client whose methods are awaited; the parameters are those of `connect`.
 
-    It may be awaited from any event loop: the work runs on the library's own.
+    It may be awaited from any event loop: the work runs on the library's own. Opening it blocks while a sandbox starts, or a
+    gateway is asked what its data are.
 
     Examples
     --------
@@ -335,5 +382,7 @@ def aconnect(
     check_kind(frame)
     # From here on no local variable holds the key in the clear: some tracebacks show them.
     key, api_key = None if api_key is None else Secret(api_key), None
-    resolved, started = _prepare(target, key, plan, sandbox, seed, settings)
-    return _make(Client, resolved, started, frame=frame, plan=plan, progress=progress, clock=clock)
+    secret, token = None if token is None else Secret(token), None
+    return _make(
+        Client, target, key, secret, sandbox, seed, settings, frame=frame, plan=plan, progress=progress, clock=clock
+    )

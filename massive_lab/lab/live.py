@@ -285,8 +285,8 @@ class LiveAccess:
         Parameters
         ----------
         api_key : str, optional
-            Use another key from now on, for the feeds and for the calls of this client. Feeds that are up are closed and
-            opened again with it.
+            Use another key (or another token of the gateway) from now on, for the feeds and for the calls of this client. Feeds
+            that are up are closed and opened again with it.
 
         Raises
         ------
@@ -295,12 +295,12 @@ class LiveAccess:
         ConfigError
             When the key is malformed.
         """
-        key, api_key = None if api_key is None else Secret(api_key), None
+        key, api_key = None if api_key is None else type(self._lab.settings.api_key)(api_key), None
         self._runner.call(self._retry(key))
 
     async def aretry(self, api_key: str | None = None) -> None:
         """As `retry`, from any event loop."""
-        key, api_key = None if api_key is None else Secret(api_key), None
+        key, api_key = None if api_key is None else type(self._lab.settings.api_key)(api_key), None
         await self._runner.acall(self._retry(key))
 
     async def _retry(self, key: Secret | None) -> None:

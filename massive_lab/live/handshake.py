@@ -17,7 +17,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from massive_lab.config import Secret
+from massive_lab.config import TOKEN_HINT, ProxyToken, Secret
 from massive_lab.errors import NotEntitled, Timeout, TransportError, Unauthorized, UpstreamError
 
 __all__ = ["Authenticated", "Evicted", "Handshake", "Refused", "SendAuth", "eviction"]
@@ -127,10 +127,18 @@ class Handshake:
 
     def _why(self, message: str) -> TransportError:
         # The vendor has one status for two causes and only the text tells them apart.
+        is_token = isinstance(self._key, ProxyToken)
         if "plan" in message.lower():
+            if is_token:
+                return NotEntitled(
+                    f"The gateway does not serve the {self._cluster} WebSocket to this token.",
+                    hint="The token itself is good; ask whoever runs the gateway for the cluster.",
+                )
             return NotEntitled(
                 f"The plan does not include the {self._cluster} WebSocket.", hint="The key itself is good; see the plan."
             )
+        if is_token:
+            return Unauthorized(f"The gateway refused the token for {self._cluster}.", hint=TOKEN_HINT)
         return Unauthorized(f"The {self._cluster} server refused the key.", hint="Check MASSIVE_API_KEY.")
 
     def _fail(self, error: TransportError, *, final: bool) -> Refused:

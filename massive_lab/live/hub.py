@@ -15,9 +15,10 @@ import polars as pl
 
 from massive_lab import telemetry as t
 from massive_lab.clock import Clock
-from massive_lab.config import Secret
+from massive_lab.config import ProxyToken, Secret
 from massive_lab.decode.stream import Message, Status, StreamDecoder
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
+from massive_lab.live.beyond import Beyond
 from massive_lab.live.budget import Budget
 from massive_lab.live.desk import Desk
 from massive_lab.live.fallback import Fallback
@@ -79,6 +80,8 @@ class Hub:
         Outages, silent topics, warnings.
     refusal : Refusal
         Why the server will not have us now, if so.
+    beyond : Beyond
+        What a gateway tells of its own upstream.
     taps : list of Tap
         Hear every byte in and out, in order.
     heard : (bytes, sequence of Message)
@@ -107,7 +110,7 @@ class Hub:
         self._connector = connector
         self._market_open = market_open
         self.policy = policy or Policy()
-        self.book = Book(cluster, self.policy)
+        self.book = Book(cluster, self.policy, answers_late=isinstance(key, ProxyToken))
         self.routes = Routes()
         self._decoder = StreamDecoder()
         self.feed = Feed(
@@ -129,6 +132,7 @@ class Hub:
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
         self.refusal = Refusal(self)
+        self.beyond = Beyond(self)
         self.counts = {"frames": 0, "events": 0, "bytes": 0, "quarantined": 0, "reconnects": 0, "polls": 0, "sent": 0}
 
     # ---- who listens, who polls
@@ -266,6 +270,7 @@ class Hub:
                     hint="The connection is opened again and everything subscribed anew.",
                 )
             )
+        self.beyond.hear(status)
         self.act(self.book.status(status.status, status.message))
         self.steward.kick()
 
@@ -297,6 +302,7 @@ class Hub:
         for tap in self.taps:
             tap.offline(self.cluster, error)
         self.gaps.offline(error)
+        self.beyond.forget()
         self.watch.offline(error.message)
         self.errors.append(error)
         self.book.offline()
@@ -392,6 +398,7 @@ class Hub:
 
     def status(self) -> dict[str, Any]:
         """The row of this cluster in ``live.status()``."""
+        serves = self.fallback.status()
         return {
             **status_row(self),
             "state": self.state,
@@ -399,5 +406,6 @@ class Hub:
             "topics": len(self.book.wanted),
             "readers": len(self.desk.readers),
             "unknown": sum(self._decoder.unknown.values()),
-            **self.fallback.status(),
+            **serves,
+            "serving": self.beyond.serving(serves["serving"]),
         }

@@ -59,6 +59,10 @@ class Book:
     policy : Policy
         `linger_s`, `ack_s`, `batch_topics`, `unsubscribe_attempts` and `unsubscribe_cap_s` are used.
 
+    answers_late : bool
+        The server may answer a subscription whenever it likes, as a gateway whose own upstream is down does: silence is no
+        refusal, and a refusal is said.
+
     Examples
     --------
     >>> book, aapl = Book("stocks", Policy()), Topic("stocks", "T", "AAPL")
@@ -72,8 +76,9 @@ class Book:
     ([], None, ('two',))
     """
 
-    def __init__(self, cluster: Cluster, policy: Policy) -> None:
+    def __init__(self, cluster: Cluster, policy: Policy, *, answers_late: bool = False) -> None:
         self.cluster = cluster
+        self.answers_late = answers_late
         self._policy = policy
         self._wants: dict[Topic, _Want] = {}
         self._linger: dict[Topic, float] = {}
@@ -169,6 +174,16 @@ class Book:
             return self._settle()
         return []
 
+    def refused(self, wire: str, reason: str) -> list[Outcome]:
+        """The server will not bring a topic, or not any more, and names it; nothing for what was never asked for."""
+        topic = self._sent.get(wire)
+        if topic is None:
+            return []
+        self._held.pop(topic, None)
+        if self._flight is not None and self._flight.action == "subscribe":
+            self._flight.open.pop(topic, None)
+        return [*self._deny([topic], reason), *self._settle()]
+
     def data_wire(self, wire: str) -> list[Outcome]:
         """Data came. For a topic still open in flight that is an answer: a server is silent about what it already holds."""
         flight, topic = self._flight, self._sent.get(wire)
@@ -242,6 +257,9 @@ class Book:
                 self._unanswered(flight.open, now)
             elif flight.n_refused:
                 self._alone.update(flight.open)
+            elif self.answers_late:
+                flight.deadline = now + self._policy.ack_s
+                self._flight = flight
             else:
                 # Under a wildcard that is on its way out a server may find nothing to answer: ask again after it left.
                 shadowed = [topic for topic in flight.open if self._is_shadowed(topic)]

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from massive_lab.clock import Clock, SystemClock
-from massive_lab.config import Secret, Settings
+from massive_lab.config import TOKEN_HINT, ProxyToken, Secret, Settings
 from massive_lab.decode.pages import Page, paginate
 from massive_lab.decode.status import error_from
-from massive_lab.errors import IncompletePagination, InvalidRequest, MassiveLabError
+from massive_lab.errors import IncompletePagination, InvalidRequest, MassiveLabError, Unauthorized
 from massive_lab.loaders.progress import Progress
 from massive_lab.loaders.report import LoadLedger
 from massive_lab.schema.endpoints import ENDPOINTS
@@ -72,7 +72,10 @@ class Load:
     ) -> bytes:
         answer = await self.session.transport.get(path, params=params, cause=self.name, budget=budget)
         if answer.status != 200:
-            raise error_from(answer.status, answer.body, answer.headers, endpoint=endpoint, symbol=symbol)
+            error = error_from(answer.status, answer.body, answer.headers, endpoint=endpoint, symbol=symbol)
+            if isinstance(error, Unauthorized) and isinstance(self.session.settings.api_key, ProxyToken):
+                error.hint = TOKEN_HINT
+            raise error
         self.n_pages += 1
         return answer.body
 

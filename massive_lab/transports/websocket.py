@@ -185,7 +185,7 @@ async def connect(
 def _refused(status: int, name: str) -> TransportError:
     text = f"{name} refused the WebSocket with HTTP {status}."
     if status == 401:
-        return Unauthorized(text, hint="Check MASSIVE_API_KEY.")
+        return Unauthorized(text, hint="Check MASSIVE_API_KEY, or the token of the gateway.")
     if status == 403:
         return NotEntitled(text, hint="The plan does not include this feed.")
     if status == 429:
