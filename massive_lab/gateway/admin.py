@@ -21,14 +21,11 @@ class Admin:
     state : callable
         ``ready``, or why not: ``starting``, ``draining``. Being alive and being ready are two things: a gateway that drains
         must not be killed, and must get no new clients. An outage of the vendor changes neither: every replica has it.
-    label : dict
-        Headers put on every answer.
     """
 
-    def __init__(self, metrics: Metrics, state: Callable[[], str], label: dict[str, str]) -> None:
+    def __init__(self, metrics: Metrics, state: Callable[[], str]) -> None:
         self._metrics = metrics
         self._state = state
-        self._headers = {**SECURITY, **label}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -46,4 +43,4 @@ class Admin:
                 return problem(404, "There is no such path", new_request_id())
 
     def _text(self, status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> web.Response:
-        return web.Response(status=status, body=text.encode(), headers={**self._headers, "Content-Type": content_type})
+        return web.Response(status=status, body=text.encode(), headers={**SECURITY, "Content-Type": content_type})

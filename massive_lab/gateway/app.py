@@ -18,7 +18,7 @@ from massive_lab.gateway.config import GatewaySettings
 from massive_lab.gateway.limits import Limits
 from massive_lab.gateway.logs import Blotter, tell
 from massive_lab.gateway.metrics import Metrics
-from massive_lab.gateway.rest import LABEL, Rest, SocketHandler
+from massive_lab.gateway.rest import Rest, SocketHandler
 from massive_lab.gateway.server import HEAD_S, Edge
 from massive_lab.gateway.tokens import TokenBook
 from massive_lab.gateway.tokenwatch import TokenWatch
@@ -31,6 +31,9 @@ from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster
 
 __all__ = ["Gateway"]
+
+LABEL = {"X-Massive-Lab": "SANDBOX"}
+"""On every answer while the data are synthetic."""
 
 _END_S = 2.0
 _BACKLOG = 1024
@@ -97,7 +100,7 @@ class Gateway:
         limits = Limits(settings.calls_per_minute_token, settings.calls_per_minute_total)
         handlers: dict[Cluster, SocketHandler] = {each: self.sockets.handler(each) for each in settings.clusters}
         self._rest = Rest(settings, self.book, limits, self._vendor, self.metrics, clock, handlers)
-        self._admin = Admin(self.metrics, lambda: self._state, label)
+        self._admin = Admin(self.metrics, lambda: self._state)
         self._edges = [Edge(each, self.metrics, head_s=head_s, extra=label) for each in self._handlers()]
         self._listeners: list[asyncio.Server] = []
         self._watch: TokenWatch | None = None

@@ -32,10 +32,8 @@ from massive_lab.gateway.upstream import Fetched, meaning
 from massive_lab.gateway.upstream import Upstream as Vendor
 from massive_lab.typing import Cluster
 
-__all__ = ["LABEL", "Rest", "SocketHandler"]
+__all__ = ["Rest", "SocketHandler"]
 
-LABEL = {"X-Massive-Lab": "SANDBOX"}
-"""On every answer while the data are synthetic."""
 SocketHandler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 _MAX_POST = 4_096
@@ -89,7 +87,6 @@ class Rest:
         self._clock = clock
         self._sockets = sockets or {}
         self._cors = Cors(settings.web_origins)
-        self._label = LABEL if settings.sandbox else {}
         self._openapi = msgspec.json.encode(document())
         self.is_draining = False
         self.n_active = 0
@@ -103,10 +100,7 @@ class Rest:
         if isinstance(where, Local) and where.name == "ws" and where.cluster and _is_upgrade(request):
             serve = self._sockets.get(where.cluster)
         if serve is not None:
-            response = await serve(request)
-            if not response.prepared:
-                response.headers.update(self._label)
-            return response
+            return await serve(request)
         self.n_active += 1
         self._quiet.clear()
         try:
@@ -124,7 +118,6 @@ class Rest:
         started = self._clock.monotonic()
         call = _Call(new_request_id())
         response = await self._answer(request, where, call)
-        response.headers.update(self._label)
         if call.endpoint != "preflight":
             cors = self._cors.answer(request.headers.get("Origin"))
             response.headers.update({**cors, "Vary": f"{cors['Vary']}, Accept-Encoding"})

@@ -50,7 +50,7 @@ class Edge(web.Server):
     head_s : float
         Within so many seconds of its first byte the head of a request must be there.
     extra : dict
-        Headers put on answers to malformed requests.
+        Headers put on every answer, whatever it is.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Edge(web.Server):
         head_s: float = HEAD_S,
         extra: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(handler)
+        super().__init__(handler, request_factory=self._request)
         self.metrics = metrics
         self.head_s = head_s
-        self.extra = extra or {}
+        self.extra = {"Server": "massive_lab", **(extra or {})}
         self._options: dict[str, Any] = {
             "access_log": None,
             # What it would log are the bytes of malformed requests.
@@ -78,6 +78,9 @@ class Edge(web.Server):
             "auto_decompress": False,
         }
 
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return _Request(message, payload, protocol, writer, task, protocol._loop, headers=self.extra)
+
     def retire(self) -> None:
         """End every connection that waits for a request, and the others with their answer; WebSockets are left alone."""
         for connection in self.connections:
@@ -86,6 +89,15 @@ class Edge(web.Server):
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, asyncio.get_running_loop(), self._options)
+
+
+class _Request(web.BaseRequest):
+    def __init__(self, *parts: Any, headers: dict[str, str]) -> None:
+        super().__init__(*parts)
+        self._headers_back = headers
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.update(self._headers_back)
 
 
 class _Connection(RequestHandler):
@@ -129,7 +141,7 @@ class _Connection(RequestHandler):
         self._edge.metrics.broken(kind)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun")
-        response = problem(status, text, request_id, self._edge.extra)
+        response = problem(status, text, request_id)
         response.force_close()
         return response
 
