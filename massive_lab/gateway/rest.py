@@ -121,8 +121,9 @@ class Rest:
         if call.endpoint != "preflight":
             cors = self._cors.answer(request.headers.get("Origin"))
             response.headers.update({**cors, "Vary": f"{cors['Vary']}, Accept-Encoding"})
-        if self.is_draining or request.can_read_body:
-            # A body that nobody reads must not be taken for the next request.
+        is_broken = response.status == 400 and call.source == "gateway"
+        if self.is_draining or request.can_read_body or is_broken:
+            # What follows a body that nobody reads, or a line that makes no sense, must not be taken for a request.
             response.force_close()
         elapsed_s = self._clock.monotonic() - started
         n_bytes = len(response.body) if isinstance(response.body, bytes) else 0
