@@ -87,8 +87,9 @@ def connection(sandbox: SandboxProcess, account: str) -> dict[str, Any]:
 async def holds(sandbox: SandboxProcess, account: str, topics: list[str]) -> None:
     """The account's connection holds the topics."""
     async with asyncio.timeout(60):
-        while set((await asyncio.to_thread(connection, sandbox, account)).get("held", ())) != set(topics):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  another process is asked
+        # Another process is asked.
+        while set((await asyncio.to_thread(connection, sandbox, account)).get("held", ())) != set(topics):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def n_events(sandbox: SandboxProcess, account: str) -> int:
