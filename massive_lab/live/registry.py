@@ -14,11 +14,13 @@ from massive_lab.clock import Clock
 from massive_lab.config import Secret, Settings
 from massive_lab.errors import InvalidRequest
 from massive_lab.live.budget import Budget
+from massive_lab.live.feed import Connector
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
 from massive_lab.live.polling import Poller
 from massive_lab.telemetry import Telemetry
+from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
 __all__ = ["Lease", "acquire", "hubs", "n_hubs", "retry", "watch"]
@@ -109,8 +111,9 @@ async def acquire(
     poller: Poller | None = None,
     filler: Filler | None = None,
     policy: Policy | None = None,
+    connector: Connector = connect,
 ) -> Lease:
-    """The hub of a cluster for these settings, on the running loop. The first to ask sets clock and policy.
+    """The hub of a cluster for these settings, on the running loop. The first to ask sets clock, policy and connector.
 
     A hub that is closing is waited for: the vendor allows one connection, and two would evict each other.
     """
@@ -127,7 +130,7 @@ async def acquire(
         budget = hubs.budgets.setdefault((key[0], key[2]), Budget(policy or Policy(), settings.calls_per_minute))
         hub = Hub(
             cluster, url, settings.api_key, clock=clock, policy=policy, budget=budget, jitter=jitter,
-            is_synthetic=settings.sandbox,
+            is_synthetic=settings.sandbox, connector=connector,
         )  # fmt: skip
         shared = hubs.open[key] = _Shared(hub, key)
     shared.hub.fallback.budget.tighten(settings.calls_per_minute)
