@@ -91,7 +91,9 @@ async def serve(vendor: Vendor) -> AsyncIterator[Serve]:
 
         async def start(*, upstream: dict[str, Any] | None = None, **options: Any) -> Gateway:
             ours = {
-                name.removeprefix("gateway_"): options.pop(name) for name in list(options) if name.startswith("gateway_")
+                name.removeprefix("gateway_"): options.pop(name)
+                for name in list(options)
+                if name.startswith("gateway_")
             }
             settings = GatewaySettings(
                 **{
@@ -120,7 +122,13 @@ def ask() -> Ask:
     """``await ask(url, target, method="GET", body=b"", token="...", **headers)``: one request on a connection of its own."""
 
     async def one(
-        url: str, target: str, *, method: str = "GET", body: bytes = b"", token: str | None = TOKENS["desk"], **headers: str
+        url: str,
+        target: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        token: str | None = TOKENS["desk"],
+        **headers: str,
     ) -> Reply:
         host = urlsplit(url).netloc
         lines = [f"{method} {target} HTTP/1.1"]

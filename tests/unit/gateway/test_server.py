@@ -22,8 +22,12 @@ def get(target: bytes = b"/v3/trades/AAPL", *lines: bytes, version: bytes = b"HT
 HIDDEN = b"GET /v3/quotes/SMUGGLED HTTP/1.1\r\nHost: gw\r\n" + AUTH + b"\r\n"
 
 SHAPES = {
-    "CL.TE": get(b"/v3/trades/AAPL", b"Content-Length: 6\r\n", b"Transfer-Encoding: chunked\r\n", body=b"0\r\n\r\n" + HIDDEN),
-    "TE.CL": get(b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 4\r\n", body=b"5c\r\n" + HIDDEN),
+    "CL.TE": get(
+        b"/v3/trades/AAPL", b"Content-Length: 6\r\n", b"Transfer-Encoding: chunked\r\n", body=b"0\r\n\r\n" + HIDDEN
+    ),
+    "TE.CL": get(
+        b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 4\r\n", body=b"5c\r\n" + HIDDEN
+    ),
     "TE.TE": get(b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", b"Transfer-encoding: x\r\n", body=HIDDEN),
     "TE with a tab": get(b"/v3/trades/AAPL", b"Transfer-Encoding:\tchunked\r\n", b"Content-Length: 5\r\n", body=HIDDEN),
     "TE before a blank": get(b"/v3/trades/AAPL", b"Transfer-Encoding : chunked\r\n", body=HIDDEN),
@@ -37,7 +41,9 @@ SHAPES = {
     "unicode digits": get(b"/v3/trades/AAPL", "Content-Length: ５\r\n".encode(), body=b"abcde"),
     "huge length": get(b"/v3/trades/AAPL", b"Content-Length: 99999999999999999999999\r\n", body=b"abcde"),
     "bad chunk size": get(b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", body=b"zz\r\nabc\r\n0\r\n\r\n"),
-    "unicode chunk size": get(b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", body="５\r\nabcde\r\n0\r\n\r\n".encode()),
+    "unicode chunk size": get(
+        b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", body="５\r\nabcde\r\n0\r\n\r\n".encode()
+    ),
     "chunk without end": get(b"/v3/trades/AAPL", b"Transfer-Encoding: chunked\r\n", body=b"5\r\nabcdeXX\r\n0\r\n\r\n"),
     "folded header": get(b"/v3/trades/AAPL", b"X-A: 1\r\n", b" folded: " + MARK + b"\r\n"),
     "folded length": get(b"/v3/trades/AAPL", b"X-A: 1\r\n", b" Content-Length: 90\r\n", body=HIDDEN),
