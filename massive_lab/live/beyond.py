@@ -1,4 +1,4 @@
-"""What a gateway tells of its own upstream, which the vendor's server never says.
+"""What a server tells of itself: the vendor's, that it will disconnect; a gateway, besides, how its own upstream does.
 
 =================== ============================================================== ==========
 status              meaning                                                        served by
@@ -10,6 +10,8 @@ upstream_refused    the vendor refuses it                                       
 upstream_stale      the vendor is silent                                           stream
 upstream_restored   its connection to the vendor is back                           stream
 subscription_failed one topic will not come; the message names it and the reason
+slow_consumer       we read too slowly, and are disconnected
+force_disconnect    we are disconnected
 =================== ============================================================== ==========
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from massive_lab.errors import ConnectionLost
+from massive_lab.errors import ConnectionLost, UpstreamError
 
 if TYPE_CHECKING:
     from massive_lab.decode.stream import Status
@@ -60,6 +62,14 @@ class Beyond:
             wire, _, reason = status.message.removeprefix(_FAILED).partition(": ")
             hub.book.answers_late = True
             hub.act(hub.book.refused(wire, reason or "refused by the gateway"))
+        elif name in ("slow_consumer", "force_disconnect"):
+            hub.errors.append(
+                UpstreamError(
+                    f"The {hub.cluster} server will disconnect: {name} ({status.message}).",
+                    status=1008,
+                    hint="The connection is opened again and everything subscribed anew.",
+                )
+            )
         elif name == "upstream_restored":
             self.trouble = ""
         elif name in _SERVING and name != self.trouble:

@@ -105,7 +105,7 @@ class Fallback:
         is_served = schedule is not None and self._polls_before is not None and self._is_answered
         stream = "stream" if self._hub.feed.machine.state == "live" else "none"
         return {
-            "serving": "poll" if is_served else stream,
+            "serving": "poll" if is_served else self._hub.beyond.serving(stream),
             "poll_interval_s": schedule.interval_s if schedule else None,
             "poll_symbols": schedule.pace.n_symbols if schedule else None,
             "poll_note": schedule.pace.note if schedule else None,

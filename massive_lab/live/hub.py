@@ -17,7 +17,7 @@ from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import ProxyToken, Secret
 from massive_lab.decode.stream import Message, Status, StreamDecoder
-from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
+from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError
 from massive_lab.live.beyond import Beyond
 from massive_lab.live.budget import Budget
 from massive_lab.live.desk import Desk
@@ -81,7 +81,7 @@ class Hub:
     refusal : Refusal
         Why the server will not have us now, if so.
     beyond : Beyond
-        What a gateway tells of its own upstream.
+        What the server tells of itself.
     taps : list of Tap
         Hear every byte in and out, in order.
     heard : (bytes, sequence of Message)
@@ -262,14 +262,6 @@ class Hub:
 
     def answer(self, status: Status) -> None:
         """A control message after the handshake."""
-        if status.status in ("slow_consumer", "force_disconnect"):
-            self.errors.append(
-                UpstreamError(
-                    f"The {self.cluster} server will disconnect: {status.status} ({status.message}).",
-                    status=1008,
-                    hint="The connection is opened again and everything subscribed anew.",
-                )
-            )
         self.beyond.hear(status)
         self.act(self.book.status(status.status, status.message))
         self.steward.kick()
@@ -398,7 +390,6 @@ class Hub:
 
     def status(self) -> dict[str, Any]:
         """The row of this cluster in ``live.status()``."""
-        serves = self.fallback.status()
         return {
             **status_row(self),
             "state": self.state,
@@ -406,6 +397,5 @@ class Hub:
             "topics": len(self.book.wanted),
             "readers": len(self.desk.readers),
             "unknown": sum(self._decoder.unknown.values()),
-            **serves,
-            "serving": self.beyond.serving(serves["serving"]),
+            **self.fallback.status(),
         }
