@@ -11,7 +11,7 @@ from aiohttp import web
 from massive_lab._version import __version__
 from massive_lab.clock import Clock, SystemClock
 from massive_lab.config import Settings
-from massive_lab.errors import ConfigError
+from massive_lab.errors import ClosedError, ConfigError
 from massive_lab.gateway.admin import Admin
 from massive_lab.gateway.admission import Admission
 from massive_lab.gateway.config import GatewaySettings
@@ -103,6 +103,7 @@ class Gateway:
         self._admin = Admin(self.metrics, lambda: self._state)
         self._edges = [Edge(each, self.metrics, head_s=head_s, extra=label) for each in self._handlers()]
         self._listeners: list[asyncio.Server] = []
+        self._ports: list[int] = []
         self._watch: TokenWatch | None = None
         if settings.tokens_file is not None:
             forbidden = (upstream.api_key, settings.secret)
@@ -141,7 +142,9 @@ class Gateway:
         return self._address(1, self.settings.admin_host, "http")
 
     def _address(self, number: int, host: str, scheme: str) -> str:
-        port = self._listeners[number].sockets[0].getsockname()[1]
+        if number >= len(self._ports):
+            raise ClosedError("The gateway does not listen.", hint="Start it first.")
+        port = self._ports[number]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def start(self) -> None:
@@ -158,7 +161,9 @@ class Gateway:
         places = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         try:
             for edge, (host, port) in zip(self._edges, places, strict=True):
-                self._listeners.append(await _listen(edge, host, port))
+                listener = await _listen(edge, host, port)
+                self._listeners.append(listener)
+                self._ports.append(listener.sockets[0].getsockname()[1])
         except ConfigError:
             await self.close()
             raise

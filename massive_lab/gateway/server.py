@@ -84,7 +84,11 @@ class Edge(web.Server):
     def retire(self) -> None:
         """End every connection that waits for a request, and the others with their answer; WebSockets are left alone."""
         for connection in self.connections:
-            if not connection._upgraded:
+            if connection._upgraded:
+                continue
+            if connection._waiter is not None and not connection._waiter.done():
+                connection.force_close()
+            else:
                 connection.close()
 
     def __call__(self) -> RequestHandler:

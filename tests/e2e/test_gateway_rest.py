@@ -305,8 +305,8 @@ def test_it_starts_and_ends_in_order_and_says_sandbox_everywhere(sandbox: Sandbo
 
 def test_what_is_under_way_is_answered_before_the_end(sandbox: SandboxProcess) -> None:
     with GatewayProcess(sandbox=sandbox.rest_url) as gateway:
-        # A page that takes the sandbox a while.
-        target = f"{gateway.url}/v3/trades/SPY?limit=50000&timestamp.gte={TEN_NS}"
+        sandbox.control.add_fault("latency", scope="aggs_prev", direction="down", latency_ms=1500)
+        target = f"{gateway.url}/v2/aggs/ticker/MSFT/prev"
 
         async def ask() -> int:
             asked = asyncio.create_task(asyncio.to_thread(fetch, target, gateway.token))
@@ -319,7 +319,10 @@ def test_what_is_under_way_is_answered_before_the_end(sandbox: SandboxProcess) -
             with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=20) as answer:
                 return str(answer.read().decode())
 
-        assert asyncio.run(ask()) == 200
+        try:
+            assert asyncio.run(ask()) == 200
+        finally:
+            sandbox.control.reset_faults()
         assert gateway.wait() == 0
 
 
