@@ -44,13 +44,12 @@ TRADE = ("ms", "price", "size", "exchange")
 def gateway(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     path = tmp_path_factory.mktemp("gateway") / "tokens.toml"
     path.write_text(TOKENS)
-    sandbox.control.add_account("beside", plan="advanced")
     with GatewayProcess(
         sandbox=sandbox.rest_url, tokens={}, environ={"MASSIVE_GATEWAY_TOKENS_FILE": str(path)}
     ) as process:
         yield process
         log = process.log()
-    assert "endpoint=aggs_range" in log
+    assert "endpoint=openapi" in log
     assert "canary" not in log
 
 
@@ -64,6 +63,7 @@ def lab(sandbox: SandboxProcess, gateway: GatewayProcess) -> Iterator[ml.Lab]:
 
 @pytest.fixture
 def direct(sandbox: SandboxProcess) -> Iterator[ml.Lab]:
+    sandbox.control.add_account("beside", plan="advanced")
     with ml.connect("sandbox", sandbox=sandbox, api_key="beside", progress=False) as lab:
         yield lab
 
@@ -250,6 +250,34 @@ def test_an_outage_behind_the_gateway_is_polled_then_filled_and_the_socket_stays
     # What REST brought the gateway keeps its nanoseconds.
     fine = live.trades().frame().filter(source="backfill")["ts_sip"].dt.epoch("ns") % 1_000_000
     assert (fine != 0).any()
+
+
+def test_a_gateway_that_was_away_costs_no_row(sandbox: SandboxProcess, direct: ml.Lab) -> None:
+    tokens = {"desk": DESK}
+    first = GatewayProcess(sandbox=sandbox.rest_url, tokens=tokens)
+    port = first.url.rpartition(":")[2]
+    try:
+        with ml.connect(first.url, token=DESK, progress=False) as lab:
+            live = lab.live(["SPY"], channels=("T",)).wait_live(WAIT_S)
+            sandbox.control.jump(60.0)
+            until(lambda: live.trades().frame().height)
+            first.close()
+            until(lambda: live.status()["state"][0] != "live")
+            sandbox.control.jump(40.0)
+            with GatewayProcess(
+                sandbox=sandbox.rest_url, tokens=tokens, environ={"MASSIVE_GATEWAY_PORT": port}
+            ) as second:
+                assert second.url == first.url
+                until(lambda: live.topics()["state"].to_list() == ["confirmed"])
+                sandbox.control.jump(60.0)
+                until(lambda: live.gaps()["state"].to_list() == ["filled"])
+                frame = live.trades().frame()
+                begin, end = frame["ts_sip"].min(), frame["ts_sip"].max()
+                history = direct.trades("SPY", begin, end)
+                assert prints(frame.filter(pl.col("ts_sip") < end)) == prints(history)
+                live.close()
+    finally:
+        first.close()
 
 
 def test_a_session_through_it_is_recorded_and_played_again(
