@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class AsyncLab(Core, Generic[F]):
-    """A client of one server and one key. Made by `massive_lab.aconnect`.
+    """A client of one server and one key, or one token of a gateway. Made by `massive_lab.aconnect`.
 
     Safe to use from several loops. Close it, or use it in an ``async with`` block: closing aborts what is in flight and
     leaves no thread, task, socket or subscription of its own behind.

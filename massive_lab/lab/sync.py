@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Lab(Core, Generic[F]):
-    """A client of one server and one key. Made by `massive_lab.connect`.
+    """A client of one server and one key, or one token of a gateway. Made by `massive_lab.connect`.
 
     Safe to use from several threads. Close it, or use it in a ``with`` block: closing aborts what is in flight and
     leaves no thread, task, socket or subscription of its own behind.
