@@ -41,11 +41,16 @@ TRADE = ("ms", "price", "size", "exchange")
 
 
 @pytest.fixture(scope="module")
-def gateway(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gateway") / "tokens.toml"
     path.write_text(TOKENS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def gateway(sandbox: SandboxProcess, tokens_file: Path) -> Iterator[GatewayProcess]:
     with GatewayProcess(
-        sandbox=sandbox.rest_url, tokens={}, environ={"MASSIVE_GATEWAY_TOKENS_FILE": str(path)}
+        sandbox=sandbox.rest_url, tokens={}, environ={"MASSIVE_GATEWAY_TOKENS_FILE": str(tokens_file)}
     ) as process:
         yield process
         log = process.log()
@@ -189,6 +194,31 @@ def test_what_a_token_may_not_have_is_refused_and_the_rest_comes(gateway: Gatewa
             lab.live(["MSFT"], channels=("T",)).wait_live(WAIT_S)
     with ml.connect(gateway.url, token=STOCKS_ONLY) as lab, pytest.raises(NotEntitled, match="gateway"):
         lab.live(["I:SPX"], channels=("V",)).wait_live(WAIT_S)
+
+
+def test_a_token_that_is_taken_back_ends_what_it_opened_and_a_new_one_goes_on(
+    sandbox: SandboxProcess, gateway: GatewayProcess, tokens_file: Path
+) -> None:
+    successor = "canary-successor-0123456789"
+    with ml.connect(gateway.url, token=NARROW, progress=False) as lab:
+        live = lab.live(["AAPL"], channels=("T",)).wait_live(WAIT_S)
+        try:
+            tokens_file.write_text(TOKENS.replace(NARROW, successor))
+            gateway.reload()
+            # The socket is opened again, and then the token is refused.
+            until(lambda: "refused the token" in str(live.status()["last_error"][0]))
+            with pytest.raises(Unauthorized, match="token"):
+                live.wait_live(WAIT_S)
+            with pytest.raises(Unauthorized):
+                lab.market_status()
+            lab.live.retry(successor)
+            live.wait_live(WAIT_S)
+            n_before = live.trades().frame().height
+            sandbox.control.jump(60.0)
+            until(lambda: live.trades().frame().height > n_before)
+        finally:
+            tokens_file.write_text(TOKENS)
+            gateway.reload()
 
 
 # live
