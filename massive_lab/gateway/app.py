@@ -93,7 +93,7 @@ class Gateway:
             Admission(),
             clock,
             telemetry,
-            self.metrics.socket,
+            self._socket_event,
             poller=SnapshotPoller(self._session),
             filler=Backfiller(self._session),
         )
@@ -118,6 +118,10 @@ class Gateway:
 
     def _handlers(self) -> list[_Handler]:
         return [self._rest.handle, self._admin.handle]
+
+    def _socket_event(self, what: str, label: str) -> None:
+        self.metrics.socket(what, label)
+        tell(f"websocket {what.replace('_', ' ')}", which=label)
 
     def _gauges(self) -> None:
         sockets = self.sockets

@@ -294,7 +294,7 @@ async def _read_post(request: web.BaseRequest) -> bytes | Refusal:
 
 def _target(raw: str) -> str:
     # The official client puts its paths behind a base that may end in a slash.
-    return f"/{raw.lstrip('/')}" if raw.startswith("//") else raw
+    return raw[1:] if raw.startswith("//") else raw
 
 
 def _is_upgrade(request: web.BaseRequest) -> bool:
