@@ -22,10 +22,11 @@ _log = logging.getLogger("massive_lab.gateway.bus")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A leader steps down by itself: why, and how long nobody may follow it."""
+    """A leader steps down by itself: why, how long nobody may follow it, and how long it leaves the lease to others."""
 
     why: str
     rest_s: float = 0.0
+    pause_s: float = 0.0
 
 
 class Store(Protocol):
@@ -139,6 +140,7 @@ class Elector:
         if self._leading is not None and self._leading.done():
             ending = self._ending(self._leading)
             self._leading = None
+            lease.pause(self._clock.monotonic() + ending.pause_s)
             await self._give_back(ending)
         if self._is_broken:
             self._is_broken = False

@@ -42,6 +42,7 @@ from massive_lab.gateway.bus.socket import BusSocket
 from massive_lab.live.feed import within
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
+from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.typing import Cluster
 
@@ -117,7 +118,8 @@ class Replica:
         self._beat = asyncio.Event()
         self._changed = asyncio.Event()
         self._starting = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(f"massive_lab {cluster} bus", self._failed)
+        self._n_opened = 0
         self._end_leader: Unsubscribe | None = None
         self._end_break: Callable[[], None] | None = None
 
@@ -184,24 +186,23 @@ class Replica:
             await self._bus.open()
             if self._end_break is None:
                 self._end_break = self._bus.on_break(self._broken)
-            if self._end_leader is None:
+            if self._n_opened != self._bus.n_opened:
                 self._end_leader = await self._bus.subscribe(self._subjects.leader, self._from_leader)
-            if not self._tasks:
-                name = f"massive_lab {self.cluster} bus"
-                self._tasks = [
-                    asyncio.create_task(self._breathe(), name=f"{name} beat"),
-                    asyncio.create_task(self.elector.run(), name=f"{name} elector"),
-                ]
+                self._n_opened = self._bus.n_opened
+            self._tasks.start("beat", self._breathe)
+            self._tasks.start("elector", self.elector.run)
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        # A fault, and logged. The hub comes back, and starts the task again.
+        if self._socket is not None:
+            self._socket.end(f"{name} failed: {type(error).__name__}")
 
     async def aclose(self) -> None:
         """Leave the bus: the lease is given back, and the others need not wait. Idempotent."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
         if self._socket is not None:
             await self._socket.close()
-        if tasks:
+        if self._end_leader is not None:
             try:
                 await self._announce(is_leaving=True)
                 await self._bus.flush()

@@ -77,6 +77,12 @@ class Leader(Listener):
         Whether the lease of this epoch still runs.
     set_aside : callable
         Told of each message that could not be read.
+
+    Attributes
+    ----------
+    hub : Hub
+    interests : Interests
+        Who reads what.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class Leader(Listener):
         self._bus = bus
         self._subjects = subjects
         self._epoch = epoch
-        self._hub = hub
+        self.hub = hub
         self._clock = clock
         self._policy = policy
         self._may_speak = may_speak
@@ -112,7 +118,8 @@ class Leader(Listener):
         self._denied: dict[str, str] = {}
         self._tell: dict[str, None] = {}
         self._is_changed = True
-        self._alone_since = clock.monotonic()
+        self._is_followed = False
+        self._alone_since = self._live_at = clock.monotonic()
         self.interests = Interests(policy.dead_s)
 
     # ---- what comes up from the hub
@@ -155,15 +162,17 @@ class Leader(Listener):
             return
         if self.interests.heard(message, self._clock.monotonic()):
             self._tell.update(dict.fromkeys(self.interests.topics(message.replica)))
+            self._is_followed = False
             self._news.set()
         elif message.is_leaving:
+            self._is_followed = False
             self._news.set()
 
     def _follow(self) -> None:
         """Subscribe what is read now, and leave what is not."""
         union = self.interests.union
         for wire in [wire for wire in self._open if wire not in union]:
-            self._hub.close_reader(self._open.pop(wire))
+            self.hub.close_reader(self._open.pop(wire))
         for wire in [wire for wire in self._denied if wire not in union]:
             del self._denied[wire]
         for wire in sorted(union):
@@ -171,7 +180,7 @@ class Leader(Listener):
                 continue
             try:
                 topic = Topic.parse(self._subjects.cluster, wire)
-                self._open[wire] = self._hub.open(topic, [self._outlet], self, name="bus")
+                self._open[wire] = self.hub.open(topic, [self._outlet], self, name="bus")
             except MassiveLabError as error:
                 self._deny(wire, getattr(error, "reason", "") or error.message)
 
@@ -179,7 +188,7 @@ class Leader(Listener):
 
     async def run(self) -> Ending:
         """Lead; returns when there is no point in going on."""
-        bus, hub, clock = self._bus, self._hub, self._clock
+        bus, hub, clock = self._bus, self.hub, self._clock
         hub.join(self._telemetry)
         pump = asyncio.ensure_future(self._pump())
         pump.add_done_callback(lambda _: self._news.set())
@@ -199,8 +208,9 @@ class Leader(Listener):
                     return Ending("the lease has run out")
                 if pump.done():
                     return pump.result()
-                self.interests.expire(now)
-                self._follow()
+                if self.interests.expire(now) or not self._is_followed:
+                    self._is_followed = True
+                    self._follow()
                 await self._say_answers()
                 if self._is_changed or now >= beat_at:
                     self._is_changed = False
@@ -226,11 +236,15 @@ class Leader(Listener):
             await hub.aclose()
 
     async def _ending(self, now: float) -> Ending | None:
-        hub, policy = self._hub, self._policy
+        hub, policy = self.hub, self._policy
         if (error := hub.refusal.error) is not None:
             if isinstance(error, Evicted):
                 return Ending("evicted: another program holds the connection", policy.rest_s)
             return Ending(f"refused: {type(error).__name__}", policy.refused_s)
+        if hub.state in ("live", "stale"):
+            self._live_at = now
+        elif now - self._live_at >= policy.upstream_s and len(self.interests.replicas) > 1:
+            return Ending("the upstream cannot be reached from here", pause_s=policy.upstream_s)
         if self._n_pending > policy.pending_events:
             return Ending("the bus is too slow for the upstream")
         if self.interests.replicas:
@@ -276,7 +290,7 @@ class Leader(Listener):
     async def _say_over(self) -> None:
         if not self._may_speak():
             return
-        error = self._hub.refusal.error
+        error = self.hub.refusal.error
         is_refused = isinstance(error, Unauthorized | NotEntitled)
         try:
             await self._state("refused" if is_refused else "over", "plan" if isinstance(error, NotEntitled) else "")
@@ -285,7 +299,7 @@ class Leader(Listener):
 
     async def _say_answers(self) -> None:
         tell, self._tell = self._tell, {}
-        confirmed = [wire for wire in tell if wire in self._open and self._hub.is_confirmed(self._open[wire].topic)]
+        confirmed = [wire for wire in tell if wire in self._open and self.hub.is_confirmed(self._open[wire].topic)]
         for part in chunks(confirmed):
             await self._publish(self._subjects.leader, Told(self._epoch, part))
         await self._say_denied(wire for wire in tell if wire in self._denied)

@@ -133,6 +133,7 @@ class Lease:
         self._skew = skew
         self._n_terms = 0
         self._read_at = 0.0
+        self._paused_until = 0.0
         self._seen: tuple[Record | None, int, float] | None = None
         self.term: Term | None = None
         self.wants = False
@@ -160,6 +161,8 @@ class Lease:
                 return Wait(min(term.until, self._read_at if term.is_doubtful else term.renew_at))
         if not self.wants:
             return Wait(None)
+        if now < self._paused_until:
+            return Wait(self._paused_until)
         if self._seen is None or now >= self._read_at:
             return Read() if now >= self._read_at else Wait(self._read_at)
         if now >= (free_at := self._free_at()):
@@ -209,6 +212,10 @@ class Lease:
         self._seen = None
         if self.term is not None:
             self.term.is_doubtful = True
+
+    def pause(self, until: float) -> None:
+        """Leave it to others up to a time."""
+        self._paused_until = until
 
     def hint(self, at: float) -> None:
         """The record is about to change: read it at this time, if no sooner."""

@@ -60,6 +60,8 @@ class Bus:
         Of this process on the bus, drawn anew in each life.
     n_slow : int
         How often a subscription fell behind.
+    n_opened : int
+        Connections opened so far. One that the server has refused for good is replaced, and with it all subscriptions.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 1.0, replicas: int = 1) -> None:
@@ -70,6 +72,7 @@ class Bus:
         self._timeout_s = timeout_s
         self._copies = replicas
         self.name = secrets.token_hex(8)
+        self.n_opened = 0
         self.n_slow = 0
         self._client: Client | None = None
         self._kv: KeyValue | None = None
@@ -96,8 +99,9 @@ class Bus:
             When nobody answers in time.
         """
         async with self._opening:
-            if self._client is not None:
+            if self._client is not None and not self._client.is_closed:
                 return
+            self._client = self._kv = None
             client = Client()
             try:
                 await asyncio.wait_for(
@@ -123,6 +127,7 @@ class Bus:
                 await self._discard(client)
                 raise
             self._client = client
+            self.n_opened += 1
 
     async def _discard(self, client: Client) -> None:
         try:

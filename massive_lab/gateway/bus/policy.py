@@ -25,6 +25,8 @@ class BusPolicy:
     """The same after the vendor refused the key, while somebody still asks."""
     idle_s: float = 10.0
     """The upstream is closed, and the lease given back, when no replica has wanted anything for so long."""
+    upstream_s: float = 20.0
+    """A leader that has had no upstream for so long lets another replica try, from where it is, and pauses as long itself."""
     queue_bytes: int = 16 * 2**20
     """What may wait in a replica between the bus and its hub; more is a loss, and repaired as one."""
     pending_events: int = 500_000

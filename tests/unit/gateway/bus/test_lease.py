@@ -263,3 +263,11 @@ def test_the_play_does_change_leaders():
             if site.lease.is_leader(site.now) and (not leaders or leaders[-1] is not site):
                 leaders.append(site)
     assert len(leaders) >= 4
+
+
+def test_who_pauses_leaves_it_to_others():
+    lease = Lease("one", LEASE_S)
+    lease.wants = True
+    lease.pause(5.0)
+    assert lease.next(1.0) == Wait(5.0)
+    assert lease.next(5.0) == Read()
