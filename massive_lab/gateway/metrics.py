@@ -84,7 +84,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def broken(self, kind: str) -> None:
-        """A connection was ended: ``malformed``, ``too large``, ``too slow``, ``error``."""
+        """A connection was ended: ``malformed``, ``too large``, ``too slow``, ``not taken``, ``error``."""
         self._broken.labels(kind).inc()
 
     def rotated(self, outcome: str) -> None:

@@ -36,6 +36,7 @@ __all__ = ["Rest", "SocketHandler"]
 
 SocketHandler = Callable[[Any], Awaitable[web.StreamResponse]]
 
+SEND_S = 120.0
 _MAX_POST = 4_096
 _POST_S = 10.0
 _THREAD_FROM = 32 * 1024
@@ -67,6 +68,8 @@ class Rest:
     ----------
     sockets : mapping, optional
         Take over the WebSocket upgrades of their clusters.
+    send_s : float
+        How long a client may take to read an answer.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Rest:
         metrics: Metrics,
         clock: Clock,
         sockets: Mapping[Cluster, SocketHandler] | None = None,
+        *,
+        send_s: float = SEND_S,
     ) -> None:
         self._settings = settings
         self._book = book
@@ -86,6 +91,7 @@ class Rest:
         self._metrics = metrics
         self._clock = clock
         self._sockets = sockets or {}
+        self._send_s = send_s
         self._cors = Cors(settings.web_origins)
         self._openapi = msgspec.json.encode(document())
         self.is_draining = False
@@ -125,6 +131,7 @@ class Rest:
         if self.is_draining or request.can_read_body or is_broken:
             # What follows a body that nobody reads, or a line that makes no sense, must not be taken for a request.
             response.force_close()
+        sent = await self._send(request, response)
         elapsed_s = self._clock.monotonic() - started
         n_bytes = len(response.body) if isinstance(response.body, bytes) else 0
         self._metrics.answered(call.endpoint, call.client, response.status, elapsed_s, n_bytes)
@@ -137,10 +144,25 @@ class Rest:
             status=response.status,
             bytes=n_bytes,
             seconds=round(elapsed_s, 6),
-            source=call.source,
+            source=call.source if sent else "not taken",
             upstream_request_id=call.upstream_id or "-",
         )
         return response
+
+    async def _send(self, request: web.BaseRequest, response: web.Response) -> bool:
+        """Whether the client took the answer. Sent from here, so that one who never reads is not waited for for ever."""
+        try:
+            async with asyncio.timeout(self._send_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            self._metrics.broken("not taken")
+            if request.transport is not None:
+                request.transport.abort()
+            return False
+        except ConnectionError:
+            return False
+        return True
 
     async def _answer(self, request: web.BaseRequest, where: Route, call: _Call) -> web.Response:
         if isinstance(where, Refusal):

@@ -326,6 +326,13 @@ def test_what_is_under_way_is_answered_before_the_end(sandbox: SandboxProcess) -
         assert gateway.wait() == 0
 
 
+def test_a_sandbox_is_started_along_when_none_is_named() -> None:
+    with GatewayProcess(arguments=("--sandbox",)) as gateway:
+        assert RESTClient(api_key=gateway.token, base=gateway.url).get_last_trade("AAPL").ticker == "AAPL"
+        gateway.terminate()
+        assert gateway.wait() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_cleanly_whichever_way_it_is_told(sandbox: SandboxProcess, number: int) -> None:
     with GatewayProcess(sandbox=sandbox.rest_url) as gateway:

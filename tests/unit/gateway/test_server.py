@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -184,6 +185,22 @@ async def test_an_idle_connection_is_no_slow_one(serve: Any) -> None:
     async with asyncio.timeout(10):
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+async def test_a_client_that_never_reads_is_ended(serve: Any, vendor: Any) -> None:
+    gateway = await serve()
+    gateway._rest._send_s = 0.3
+    vendor.will(b'{"results":"' + b"x" * 30_000_000 + b'"}')
+    parts = urlsplit(gateway.url)
+    with socket.socket() as client:
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (parts.hostname, parts.port))
+        await loop.sock_sendall(client, get())
+        async with asyncio.timeout(10):
+            while 'kind="not taken"} 1.0' not in gateway.metrics.text():  # noqa: ASYNC110  the kernel decides
+                await asyncio.sleep(0.02)
+            await gateway._rest.quiet()
 
 
 async def test_what_breaks_in_us_is_told_in_fixed_words(serve: Any, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
