@@ -41,6 +41,8 @@ __all__ = [
 DEFAULT_REST_URL = "https://api.massive.com"
 DEFAULT_WS_URL = "wss://socket.massive.com"
 TOKEN_HINT = "Check the token given to connect(), or MASSIVE_PROXY_TOKEN: it is unknown to the gateway, expired or revoked."  # noqa: S105  (a sentence)
+GATEWAY_CALLS_PER_MINUTE = 1_200
+"""What a gateway grants one token, unless it is told otherwise."""
 _SECRETS = ("MASSIVE_API_KEY", "MASSIVE_PROXY_TOKEN")
 
 
@@ -247,7 +249,7 @@ def read_gateway_address(
     environ: Mapping[str, str] | None = None,
     dotenv: Path | None = None,
 ) -> Settings:
-    """Settings for a gateway: REST and WebSocket on one address, a token in place of a key.
+    """Settings for a gateway: REST and WebSocket on one address, a token in place of a key, and a gateway's usual call budget.
 
     Parameters
     ----------
@@ -303,6 +305,7 @@ def read_gateway_address(
         ws_url=f"{'wss' if scheme == 'https' else 'ws'}://{host}",
         env=environment.reveal() if environment else "production",
         cache=Path(cache.reveal()).expanduser() if cache else None,
+        calls_per_minute=GATEWAY_CALLS_PER_MINUTE,
     )
 
 

@@ -289,7 +289,8 @@ def connect(
     clock : Clock, optional
         For tests.
     **settings
-        Fields of `massive_lab.config.Settings`, such as ``timeout_s=30``.
+        Fields of `massive_lab.config.Settings`, such as ``timeout_s=30``, or ``calls_per_minute`` where a gateway grants this
+        token more or less than the usual 1,200.
 
     Returns
     -------

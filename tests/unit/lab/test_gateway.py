@@ -186,3 +186,13 @@ def test_another_token_stays_a_token(peer: Peer) -> None:
     with ml.connect(peer.url, token=TOKEN) as lab:
         lab.live.retry("another-token-0123456789")
         assert isinstance(lab.settings.api_key, ProxyToken)
+
+
+@pytest.mark.parametrize(
+    ("more", "calls"),
+    [({}, 1_200), ({"calls_per_minute": 600}, 600), ({"calls_per_minute": None}, None), ({"plan": "basic"}, 5)],
+    ids=["usual", "less", "no limit", "plan"],
+)
+def test_the_client_paces_itself_as_a_gateway_counts(more: dict, calls: int | None, peer: Peer) -> None:
+    with ml.connect(peer.url, token=TOKEN, **more) as lab:
+        assert lab.settings.calls_per_minute == calls
