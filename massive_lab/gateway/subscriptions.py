@@ -8,6 +8,7 @@ polling and backfilling are the hub's. What it says of a topic is passed on to e
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,7 +30,8 @@ from massive_lab.typing import Cluster
 
 __all__ = ["Subscriber", "Subscriptions", "Upstream"]
 
-_LOST = ("connecting", "authenticating", "down", "idle", "closed")
+_TURN = 50
+"""Topics opened or closed on the hub in one turn of the loop."""
 _TEXTS = {
     "upstream_lost": "the connection to the market data is lost and is being opened again",
     "upstream_polling": "the market data are polled by REST until the connection is back",
@@ -44,6 +46,7 @@ class Subscriber(Client, Protocol):
     """A client that subscribes."""
 
     topics: dict[str, int]
+    is_closing: bool
 
     def tell(self, *messages: bytes) -> None:
         """Send control messages, behind all that was sent before."""
@@ -91,7 +94,11 @@ class Subscriptions(Listener):
         self.cluster: Cluster = cluster
         self.fanout = Fanout()
         self._upstream = upstream
-        self._held: dict[Topic, _Held] = {}
+        self._held: dict[str, _Held] = {}
+        # Topics that nobody wants any more and that the hub has not been told of: they may be many at once.
+        self._loose: dict[str, _Held] = {}
+        self._reaper: asyncio.Task[None] | None = None
+        self._n_joining = 0
         self._lease: Lease | None = None
         self._sink: HubSink | None = None
         self._life = asyncio.Lock()
@@ -113,34 +120,43 @@ class Subscriptions(Listener):
     @property
     def n_topics(self) -> int:
         """Distinct topics that clients want."""
-        return len(self._held)
+        return len(self._held) - len(self._loose)
 
     # ---- clients
 
     async def subscribe(self, client: Subscriber, topics: Iterable[Topic]) -> None:
         """Topics for a client, from now on. Each is confirmed to it once the upstream brings it."""
-        async with self._life:
-            if self._is_closed:
-                return
-            if self._lease is None:
-                await self._open()
-            assert self._lease is not None
-            hub = self._lease.hub
-            for number, topic in enumerate(topics):
-                if number % 250 == 249:
-                    await asyncio.sleep(0)  # a long list must not hold up the market
-                if not self._join(hub, client, topic):
+        self._n_joining += 1
+        try:
+            async with self._life:
+                if self._is_closed:
                     return
+                if self._lease is None:
+                    await self._open()
+                assert self._lease is not None
+                hub = self._lease.hub
+            for number, topic in enumerate(topics, start=1):
+                if number % _TURN == 0:
+                    await asyncio.sleep(0)  # a long list must not hold up the market
+                if not self._may_join(hub, client):
+                    return
+                self._join(hub, client, topic)
+        finally:
+            self._n_joining -= 1
+            self._rest()
         if self._told:
             client.tell(status(self._told, _TEXTS[self._told]))
 
-    def _join(self, hub: Hub, client: Subscriber, topic: Topic) -> bool:
+    def _may_join(self, hub: Hub, client: Subscriber) -> bool:
+        """Whether both are still there; other things happen between two turns."""
+        return self.hub is hub and not client.is_closing
+
+    def _join(self, hub: Hub, client: Subscriber, topic: Topic) -> None:
         wire = topic.wire
-        if getattr(client, "is_closing", False):
-            return False
-        held = self._held.get(topic)
+        self._loose.pop(wire, None)
+        held = self._held.get(wire)
         if held is None:
-            held = self._held[topic] = _Held(topic)
+            held = self._held[wire] = _Held(topic)
         if client not in held.clients:
             held.clients[client] = None
             client.topics[wire] = hub.clock.now_ns()
@@ -155,39 +171,57 @@ class Subscriptions(Listener):
                 self.failed(topic, error)
         elif hub.is_confirmed(topic):
             self.confirmed(topic)
-        return True
 
-    def unsubscribe(self, client: Subscriber, topic: Topic) -> bool:
+    def unsubscribe(self, client: Subscriber, wire: str) -> bool:
         """End a topic for a client; False when it did not have it."""
-        held = self._held.get(topic)
-        if held is None or client not in held.clients:
+        if client.topics.pop(wire, None) is None:
             return False
-        del held.clients[client]
-        held.waiting.pop(client, None)
-        client.topics.pop(topic.wire, None)
         self.fanout.changed(client)
-        if not held.clients:
-            self._drop(held)
+        self._part(client, wire)
         return True
 
     def leave(self, client: Subscriber) -> None:
         """End everything for a client."""
         self.fanout.leave(client)
-        for wire in list(client.topics):
-            self.unsubscribe(client, Topic.parse(self.cluster, wire))
-        self.fanout.leave(client)
+        wires = list(client.topics)
+        client.topics.clear()
+        for wire in wires:
+            self._part(client, wire)
 
-    def _drop(self, held: _Held) -> None:
-        del self._held[held.topic]
-        if held.reader is not None and self._lease is not None:
-            self._lease.hub.close_reader(held.reader)
-        if not self._held and self._lease is not None and self._idle is None and not self._is_closed:
+    def _part(self, client: Subscriber, wire: str) -> None:
+        held = self._held.get(wire)
+        if held is None:
+            return  # closed meanwhile
+        held.clients.pop(client, None)
+        held.waiting.pop(client, None)
+        if not held.clients:
+            self._loose[wire] = held
+            if self._reaper is None and not self._is_closed:
+                self._reaper = asyncio.get_running_loop().create_task(self._reap(), name=f"gateway {self.cluster} topics")
+
+    async def _reap(self) -> None:
+        """Tell the hub of topics that nobody wants any more, some in each turn."""
+        try:
+            while self._loose and self._lease is not None:
+                for wire in list(itertools.islice(self._loose, _TURN)):
+                    held = self._loose.pop(wire)
+                    del self._held[wire]
+                    if held.reader is not None:
+                        self._lease.hub.close_reader(held.reader)
+                await asyncio.sleep(0)
+        finally:
+            self._reaper = None
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nobody wants anything: the hub is kept for a while."""
+        if not (self._held or self._n_joining or self._is_closed or self._idle) and self._lease is not None:
             self._idle = asyncio.get_running_loop().create_task(self._end_idle(), name=f"gateway {self.cluster} idle")
 
     # ---- what the hub says
 
     def confirmed(self, topic: Topic) -> None:
-        held = self._held.get(topic)
+        held = self._held.get(topic.wire)
         if held is None:
             return
         waiting, held.waiting = held.waiting, {}
@@ -196,9 +230,10 @@ class Subscriptions(Listener):
             client.tell(message)
 
     def failed(self, topic: Topic, error: MassiveLabError) -> None:
-        held = self._held.pop(topic, None)
+        held = self._held.pop(topic.wire, None)
         if held is None:
             return
+        self._loose.pop(topic.wire, None)
         reason = error.reason if isinstance(error, SubscriptionFailed) else "refused"
         message = status("subscription_failed", f"subscription failed: {topic.wire}: {reason[:200]}")
         for client in list(held.clients):
@@ -257,7 +292,7 @@ class Subscriptions(Listener):
         try:
             await self._upstream.clock.sleep(self._upstream.idle_s)
             async with self._life:
-                if not self._held and self._lease is not None:
+                if not self._held and not self._n_joining and self._lease is not None:
                     lease, self._lease, self._sink = self._lease, None, None
                     await lease.release()
         finally:
@@ -278,7 +313,7 @@ class Subscriptions(Listener):
         """Give the hub back. Clients are the caller's to close. Idempotent."""
         self._is_closed = True
         self._forget()
-        tasks = [task for task in (self._idle, self._retry) if task is not None]
+        tasks = [task for task in (self._idle, self._retry, self._reaper) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -287,3 +322,4 @@ class Subscriptions(Listener):
             if lease is not None:
                 await lease.release()
             self._held.clear()
+            self._loose.clear()

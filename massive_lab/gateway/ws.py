@@ -236,7 +236,7 @@ class Sockets:
         topics: list[Topic] = []
         n_unknown = n_denied = 0
         for number, topic in enumerate(topics_of(cluster, control.wires)):
-            if number % 250 == 249:
+            if number % 100 == 99:
                 await asyncio.sleep(0)  # a long list must not hold up the market
             if topic is None:
                 n_unknown += 1
@@ -250,13 +250,15 @@ class Sockets:
             # One for each, which names none, as the vendor does.
             peer.tell(*[status("error", "not authorized")] * n_denied)
         if control.action == "unsubscribe":
-            ended = [topic for topic in topics if desk.unsubscribe(peer, topic)]
+            ended = [topic for topic in topics if desk.unsubscribe(peer, topic.wire)]
             if ended:
                 peer.tell(*(status("success", f"unsubscribed to: {topic.wire}") for topic in ended))
         elif len(peer.topics) + len([topic for topic in topics if topic.wire not in peer.topics]) > MAX_TOPICS:
             peer.tell(status("error", f"too many topics: {MAX_TOPICS} are the most"))
         elif topics:
             await desk.subscribe(peer, topics)
+            if peer.grant is not None and peer.grant is not grant and not peer.is_closing:
+                self._change(peer, peer.grant)  # the token was changed meanwhile
 
     def _ended(self, peer: Peer, code: int) -> None:
         self.clusters[self._peers[peer]].leave(peer)
@@ -287,7 +289,7 @@ class Sockets:
             return
         peer.grant = grant
         for wire in [wire for wire in peer.topics if not grant.allows_topic(cluster, wire)]:
-            self.clusters[cluster].unsubscribe(peer, Topic.parse(cluster, wire))
+            self.clusters[cluster].unsubscribe(peer, wire)
             peer.tell(status("subscription_failed", f"subscription failed: {wire}: not authorized"))
 
     async def _sweep(self) -> None:

@@ -343,6 +343,42 @@ async def test_too_many_topics_for_one_client(gate: Gate, monkeypatch: pytest.Mo
     await talk.subscribe("T.B")
 
 
+async def test_a_long_list_is_one_upstream_subscription_and_leaves_nothing(upstream: Upstream) -> None:
+    async with gate_to(upstream.url, idle_s=0.05) as gate:
+        wires = [f"T.{first}{second}{third}" for first in "ABCDEFGHIJ" for second in "KLMNOPQRST" for third in "ABCDEFGH"]
+        first, second = await gate.client(*wires), await gate.client(*wires[::2])
+        desk = gate.sockets.clusters["stocks"]
+        assert (desk.n_topics, upstream.held[0]) == (800, set(wires))
+        await first.socket.close()
+        await until(lambda: desk.n_topics == 400)
+        # Wanted again before the hub was told of the end, or after: it makes no difference.
+        again = await gate.client(*wires[1::2])
+        await upstream.push(*(trade(number, wire[2:]) for number, wire in enumerate(wires)))
+        assert [item["q"] for item in await again.frame()] == list(range(1, 800, 2))
+        assert [item["q"] for item in await second.frame()] == list(range(0, 800, 2))
+        assert not upstream.double
+        await again.socket.close()
+        await second.socket.close()
+        await until(lambda: desk.hub is None)
+        assert (desk.n_topics, desk.fanout.n_groups) == (0, 0)
+
+
+async def test_more_option_quotes_than_a_connection_may_hold_fail_for_who_asked(upstream: Upstream) -> None:
+    async with gate_to(upstream.url) as gate:
+        quotes = [f"Q.O:SPY251219C{strike:08d}" for strike in range(1_000, 1_001_000, 1_000)]
+        first, second = await gate.talk("/options"), await gate.talk("/options")
+        for talk in (first, second):
+            await talk.log_in()
+        await first.subscribe(*quotes)
+        await second.say("subscribe", f"{quotes[0]},Q.O:SPY251219P00650000,Q.*")
+        got: list[dict[str, Any]] = []
+        while len(got) < 3:
+            got += await second.frame()
+        assert sorted(item["status"] for item in got) == ["error", "subscription_failed", "success"]
+        (failed,) = [item for item in got if item["status"] == "subscription_failed"]
+        assert "P00650000" in failed["message"]
+
+
 # ---- the door
 
 
