@@ -25,6 +25,8 @@ MAX_WIRE_BYTES = 128 * 1024 * 1024
 _TIMEOUT_S = 9.0
 """The official clients give up after ten seconds without a byte: they shall hear 504 before."""
 _CONNECTIONS = 64
+_ENTRY_BYTES = 2_048
+"""What a kept answer takes beside its body: many small ones must not add up unseen."""
 _PASSED_TYPES = ("application/json", "text/plain", "text/csv", "image/")
 
 
@@ -130,7 +132,8 @@ class Upstream:
         fetched = Fetched(answer.status, answer.headers, answer.body, gzipped, "upstream")
         ttl_s = lifetime_s(endpoint, answer.status, answer.headers)
         if ttl_s:
-            self._cache.put(target, fetched, len(answer.body), ttl_s=ttl_s, now_s=self._clock.monotonic())
+            n_bytes = len(answer.body) + len(target) + _ENTRY_BYTES
+            self._cache.put(target, fetched, n_bytes, ttl_s=ttl_s, now_s=self._clock.monotonic())
         return fetched
 
 

@@ -305,7 +305,7 @@ def test_it_starts_and_ends_in_order_and_says_sandbox_everywhere(sandbox: Sandbo
 
 def test_what_is_under_way_is_answered_before_the_end(sandbox: SandboxProcess) -> None:
     with GatewayProcess(sandbox=sandbox.rest_url) as gateway:
-        sandbox.control.add_fault("latency", scope="aggs_prev", direction="down", latency_ms=1500)
+        sandbox.control.add_fault("latency", scope="aggs_prev", direction="down", latency_ms=2500)
         target = f"{gateway.url}/v2/aggs/ticker/MSFT/prev"
 
         async def ask() -> int:
@@ -333,10 +333,9 @@ def test_a_sandbox_is_started_along_when_none_is_named() -> None:
         assert gateway.wait() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_whichever_way_it_is_told(sandbox: SandboxProcess, number: int) -> None:
+def test_ctrl_c_is_a_clean_end_too(sandbox: SandboxProcess) -> None:
     with GatewayProcess(sandbox=sandbox.rest_url) as gateway:
-        gateway._child.send_signal(number)
+        gateway._child.send_signal(signal.SIGINT)
         assert gateway.wait() == 0
         assert "Traceback" not in gateway.log()
 
