@@ -43,6 +43,7 @@ CASES: dict[str, tuple[int, int, bool]] = {
     "10 clients": (10, 1_500, False),
     "100 clients": (100, 300, False),
     "100, half": (100, 300, True),
+    "1,000 clients": (1_000, 60, False),
 }
 PACED_FRAMES = 150
 _SPAWN = multiprocessing.get_context("spawn")
@@ -230,7 +231,9 @@ async def _load(port: int, case: tuple[int, int, bool, float], pipe: Connection,
     n_clients, n_frames, is_half, pace_s = case
     load = Load(n_clients, n_frames, is_half, pace_s, seen)
     loop = asyncio.get_running_loop()
-    for client in load.clients:
+    for number, client in enumerate(load.clients):
+        if number >= 40:
+            await asyncio.sleep(0.012)  # the gateway lets 100 a second in
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
     async with asyncio.timeout(60):
         await load.ready.wait()
@@ -260,6 +263,11 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def resident_kb(pid: int) -> float:
+    """Memory of a process, KiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
 class Bench:
     """An upstream, and one relay before it."""
 
@@ -269,15 +277,17 @@ class Bench:
         self._processes = [_SPAWN.Process(target=run_upstream, args=(far, self._seen), daemon=True)]
         self._processes[0].start()
         self.port = self._upstream.recv()
-        if name == "none":
-            self.relay = self._processes[0]
-            return
-        address = f"ws://127.0.0.1:{self.port}"
-        self._pipe, far = _SPAWN.Pipe()
-        self.relay = _SPAWN.Process(target=run_relay, args=(name, address, far), daemon=True)
-        self._processes.append(self.relay)
-        self.relay.start()
-        self.port = self._pipe.recv()
+        self.relay = self._processes[0]
+        if name != "none":
+            self._pipe, far = _SPAWN.Pipe()
+            self.relay = _SPAWN.Process(target=run_relay, args=(name, f"ws://127.0.0.1:{self.port}", far), daemon=True)
+            self._processes.append(self.relay)
+            self.relay.start()
+            self.port = self._pipe.recv()
+
+        assert self.relay.pid is not None
+        self._kb = resident_kb(self.relay.pid)
+        self.kb_a_client = 0.0
 
     def run(self, n_clients: int, n_frames: int, is_half: bool, pace_s: float = 0.0) -> Result:
         self._seen.value = 0
@@ -292,6 +302,7 @@ class Bench:
         self._upstream.send((n_frames, pace_s))
         last, n_events, late = pipe.recv()
         cpu = cpu_of(self.relay.pid) - cpu
+        self.kb_a_client = (resident_kb(self.relay.pid) - self._kb) / n_clients
         load.join()
         return Result(last - start, cpu, n_events, late)
 
@@ -307,18 +318,23 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--case", choices=CASES, action="append")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     rates: dict[tuple[str, str], float] = {}
-    columns = f"{'events/s, wall':>18}{'events/s, own cpu':>20}{'p50 ms':>9}{'p99 ms':>9}"
-    print(f"{'':14}{'relay':>9}{columns}   (latency at {1 / PACE_S:.0f} frames/s)")
+    columns = f"{'events/s, wall':>18}{'events/s, own cpu':>20}{'p50 ms':>9}{'p99 ms':>9}{'KiB each':>9}"
+    print(f"{'':14}{'relay':>9}{columns}   (latency at {1 / PACE_S:.0f} frames/s, a tenth of it at 1,000)")
     for case, (n_clients, n_frames, is_half) in CASES.items():
+        if arguments.case and case not in arguments.case:
+            continue
         for name in ("none", *RELAYS):
             if (name == "none" and n_clients > 1) or (name == "raw" and is_half):
                 continue
             bench = Bench(name)
             try:
                 runs = [bench.run(n_clients, n_frames, is_half) for _ in range(rounds)]
-                late = sorted(bench.run(n_clients, PACED_FRAMES, is_half, PACE_S).late)
+                crowd = max(1, n_clients // 100)
+                late = sorted(bench.run(n_clients, PACED_FRAMES // crowd, is_half, PACE_S * crowd).late)
             finally:
                 bench.close()
             wall = statistics.median(run.n_events / run.wall_s for run in runs)
@@ -326,8 +342,11 @@ def main() -> None:
             rates[case, name] = own
             p50, p99 = (late[int(len(late) * part)] / 1e6 for part in (0.5, 0.99))
             text = "" if name == "none" else f"{own:,.0f}"
-            print(f"{case:14}{name:>9}{wall:18,.0f}{text:>20}{p50:9.2f}{p99:9.2f}", flush=True)
-    for case in ("10 clients", "100 clients"):
+            memory = f"{bench.kb_a_client:9.1f}" if n_clients >= 1_000 else ""
+            print(f"{case:14}{name:>9}{wall:18,.0f}{text:>20}{p50:9.2f}{p99:9.2f}{memory}", flush=True)
+    for case in ("10 clients", "100 clients", "1,000 clients"):
+        if (case, "naive") not in rates:
+            continue
         ours, raw, naive = (rates[case, name] for name in ("gateway", "raw", "naive"))
         print(f"{case}: {ours / raw:.2f} of the raw relay (target: 0.5), {ours / naive:.1f} times the naive one (target: 5)")
 
