@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -212,8 +211,7 @@ class Sockets:
                     await self._ask(peer, peer.grant, cluster, control)
         finally:
             deadline.cancel()
-            with suppress(asyncio.CancelledError):
-                await deadline
+            await asyncio.wait([deadline])
 
     async def _await_auth(self, peer: Peer) -> None:
         await self.clock.sleep(self._auth_s)
