@@ -37,6 +37,11 @@ class Client(Protocol):
         """Wire names of what it wants, and when (UTC ns) it began to."""
         ...
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits for it already."""
+        ...
+
     def offer(self, batch: Batch) -> None:
         """Take the events of one frame. It must not block, and must not raise."""
         ...
@@ -115,6 +120,11 @@ class Fanout:
         self._regroup()
         return len(self._groups)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits for any client."""
+        return any(client.is_behind for client in self._group_of)
+
     def changed(self, client: Client) -> None:
         """What a client wants has changed; known once more is published, however often it changed until then."""
         self._changed[client] = None
@@ -147,9 +157,7 @@ class Fanout:
                 batch = Batch([events[number] for number in picked], [items[number] for number in picked])
             self._hand(list(group.clients), batch)
 
-    def publish_late(
-        self, events: Sequence[Event], items: Sequence[bytes], since_ms: Callable[[int], int | None]
-    ) -> None:
+    def publish_late(self, events: Sequence[Event], since_ms: Callable[[int], int | None]) -> None:
         """Hand on events of the past. A client gets none that is older than its wish for them.
 
         Parameters
@@ -158,6 +166,7 @@ class Fanout:
             The exchange's time (UTC ms) from which on a topic wanted since a UTC instant (ns) is due; None: all is.
         """
         self._regroup()
+        items = [encode_event(event) for event in events]
         picked: dict[Client, list[int]] = {}
         for number, event in enumerate(events):
             wires = f"{_CHANNEL_OF[type(event)]}.{event.symbol}", f"{_CHANNEL_OF[type(event)]}.*"
@@ -232,20 +241,20 @@ class HubSink:
     fanout : Fanout
     heard : callable
         ``Hub.heard``: the newest frame and what was read from it.
-    since_ms : callable
-        See `Fanout.publish_late`.
+    late : callable
+        Takes what was missed and fetched: it may be more than clients can be given at once.
     """
 
     def __init__(
         self,
         fanout: Fanout,
         heard: Callable[[], tuple[bytes, Sequence[Message]]],
-        since_ms: Callable[[int], int | None],
+        late: Callable[[Sequence[Event]], None],
     ) -> None:
         self.inbox: list[Event] = []
         self._fanout = fanout
         self._heard = heard
-        self._since_ms = since_ms
+        self._late = late
         self._decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
     def flush(self) -> int:
@@ -260,11 +269,10 @@ class HubSink:
         if places is not None:
             self._streamed(events, places, frame, len(messages))
             return 0
-        items = [encode_event(event) for event in events]
         if events[0].source == "backfill":
-            self._fanout.publish_late(events, items, self._since_ms)
+            self._late(events)
         else:
-            self._fanout.publish(events, items)
+            self._fanout.publish(events, [encode_event(event) for event in events])
         return 0
 
     def _streamed(self, events: list[Event], places: Sequence[int], frame: bytes, n_messages: int) -> None:

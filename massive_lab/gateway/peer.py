@@ -76,6 +76,10 @@ class Peer:
         self._transport.set_write_buffer_limits(high=_HIGH, low=_LOW)
         _limit_unsent(self._transport.get_extra_info("socket"))
 
+    @property
+    def is_behind(self) -> bool:
+        return bool(self.outbox)
+
     # ---- what is sent
 
     def offer(self, batch: Batch) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
+from massive_lab.decode.stream import Event
 from massive_lab.errors import MassiveLabError, SubscriptionFailed
 from massive_lab.gateway.fanout import Client, Fanout, HubSink
 from massive_lab.gateway.frames import status
@@ -25,13 +27,18 @@ from massive_lab.live.polling import Poller
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
 from massive_lab.live.topics import Topic
-from massive_lab.telemetry import Event, FeedStateChanged, Telemetry
+from massive_lab.telemetry import Event as Told
+from massive_lab.telemetry import FeedStateChanged, Telemetry
 from massive_lab.typing import Cluster
 
 __all__ = ["Subscriber", "Subscriptions", "Upstream"]
 
 _TURN = 50
 """Topics opened or closed on the hub in one turn of the loop."""
+_SLICE = 1_000
+"""Events of the past handed on at a time."""
+_PATIENCE = 100
+"""Hundredths of a second that clients are given for them."""
 _TEXTS = {
     "upstream_lost": "the connection to the market data is lost and is being opened again",
     "upstream_polling": "the market data are polled by REST until the connection is back",
@@ -99,6 +106,8 @@ class Subscriptions(Listener):
         self._loose: dict[str, _Held] = {}
         self._reaper: asyncio.Task[None] | None = None
         self._n_joining = 0
+        self._late: deque[Event] = deque()
+        self._trickling: asyncio.Task[None] | None = None
         self._lease: Lease | None = None
         self._sink: HubSink | None = None
         self._life = asyncio.Lock()
@@ -245,7 +254,7 @@ class Subscriptions(Listener):
         if self._retry is None and not self._is_closed:
             self._retry = asyncio.get_running_loop().create_task(self._try_again(), name=f"gateway {self.cluster} retry")
 
-    def _hear(self, event: Event, /) -> None:
+    def _hear(self, event: Told, /) -> None:
         if not isinstance(event, FeedStateChanged) or event.cluster != self.cluster or self._lease is None:
             return
         was_up = event.previous in ("live", "stale")
@@ -276,6 +285,29 @@ class Subscriptions(Listener):
             return None
         return self._lease.hub.gaps.exchange_ms(wanted_ns) or 0
 
+    def _missed(self, events: Sequence[Event]) -> None:
+        self._late.extend(events)
+        if len(self._late) <= _SLICE and self._trickling is None:
+            self._hand_late()
+        elif self._trickling is None:
+            self._trickling = asyncio.get_running_loop().create_task(self._trickle(), name=f"gateway {self.cluster} late")
+
+    def _hand_late(self) -> None:
+        part = [self._late.popleft() for _ in range(min(_SLICE, len(self._late)))]
+        self.fanout.publish_late(part, self._since_ms)
+
+    async def _trickle(self) -> None:
+        """A long outage of a busy market, some at a time: nobody is called slow for what came all at once."""
+        try:
+            while self._late:
+                self._hand_late()
+                for _ in range(_PATIENCE):
+                    await self._upstream.clock.sleep(0.01)
+                    if not self.fanout.is_behind:
+                        break
+        finally:
+            self._trickling = None
+
     # ---- life
 
     async def _open(self) -> None:
@@ -286,7 +318,7 @@ class Subscriptions(Listener):
         )  # fmt: skip
         self._lease = lease
         self._told, self._outage_ns = "", None
-        self._sink = HubSink(self.fanout, lambda: lease.hub.heard, self._since_ms)
+        self._sink = HubSink(self.fanout, lambda: lease.hub.heard, self._missed)
 
     async def _end_idle(self) -> None:
         try:
@@ -313,7 +345,7 @@ class Subscriptions(Listener):
         """Give the hub back. Clients are the caller's to close. Idempotent."""
         self._is_closed = True
         self._forget()
-        tasks = [task for task in (self._idle, self._retry, self._reaper) if task is not None]
+        tasks = [task for task in (self._idle, self._retry, self._reaper, self._trickling) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,6 +14,8 @@ from massive_lab.gateway.frames import MAX_FRAME, batches, encode_event, text_fr
 
 
 class Keeper:
+    is_behind = False
+
     def __init__(self, *wires: str, since_ns: int = 0) -> None:
         self.topics = dict.fromkeys(wires, since_ns)
         self.batches: list[Batch] = []
@@ -32,7 +34,11 @@ class Source:
     def __init__(self, fanout: Fanout) -> None:
         self.heard: tuple[bytes, Any] = b"", ()
         self.decoder = StreamDecoder()
-        self.sink = HubSink(fanout, lambda: self.heard, lambda wanted_ns: wanted_ns // 10**6 or None)
+        self.sink = HubSink(
+            fanout,
+            lambda: self.heard,
+            lambda events: fanout.publish_late(events, lambda wanted_ns: wanted_ns // 10**6 or None),
+        )
 
     def frame(self, data: bytes, *, skip: int = 0) -> None:
         messages = self.decoder.decode(data)

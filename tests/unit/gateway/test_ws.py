@@ -14,6 +14,7 @@ import pytest_asyncio
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from massive_lab.config import Secret
+from massive_lab.decode.stream import Trade
 from massive_lab.gateway.admission import Admission
 from massive_lab.gateway.tokens import Refused, TokenRule
 from tests.unit.gateway.sockets_bench import (
@@ -529,6 +530,19 @@ async def test_a_slow_reader_gets_every_trade_and_the_newest_quote(upstream: Ups
         assert len(quotes) < sent // 2
         if quotes[-1] != sent:
             await talk.until(lambda item: item == quote(sent))
+
+
+async def test_a_long_gap_is_filled_without_calling_anybody_slow(upstream: Upstream) -> None:
+    async with gate_to(upstream.url) as gate:
+        talk = await gate.client("T.AAPL")
+        late = [Trade("AAPL", number, 5.0, sequence=number, trade_id="x" * 100, source="backfill") for number in range(20_000)]
+        desk = gate.sockets.clusters["stocks"]
+        assert desk._sink is not None
+        desk._sink.inbox.extend(late)
+        desk._sink.flush()
+        got = await talk.until(lambda item: item.get("q") == 19_999)
+        assert [item["q"] for item in got] == list(range(20_000))
+        assert not gate.sockets.closed
 
 
 async def test_what_waits_too_long_ends_the_connection(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
