@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from massive_lab.clock import Clock, SystemClock
 from massive_lab.config import Secret, Settings, read_settings
-from massive_lab.errors import ClosedError, ConfigError, InvalidRequest, MassiveLabError
+from massive_lab.errors import ConfigError, InvalidRequest, MassiveLabError
 from massive_lab.frames.convert import check_kind
 from massive_lab.lab.parts import Parts
 from massive_lab.live.duplicates import LoadWatch

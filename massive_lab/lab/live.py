@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -57,7 +57,7 @@ class LiveAccess:
         self._lives = lives
         self._conditions: pl.DataFrame | None = None
         self._loads = loads
-        loads.finder.streamed = self._streamed
+        loads.finder.streamed = _streamed_by(lab)
 
     def __call__(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
         """Live data of some symbols, at once: the socket is opened in the background.
@@ -125,7 +125,8 @@ class LiveAccess:
             raise ClosedError("The client is closed.", hint="Connect again.")
         plan = self._session.plan
         recording = Recording(path, lab.settings, self._runner, plan=plan.tier if plan else None)
-        lab._parts.recordings.append(recording)
+        recordings = lab._parts.recordings
+        recordings[:] = [*(other for other in recordings if not other.is_closed), recording]
         if lab.closed:
             recording.end()  # the client was closed meanwhile, and may not have seen it
         return recording
@@ -311,9 +312,6 @@ class LiveAccess:
             lab.settings = settings
             self._session.use_key(key)
 
-    def _streamed(self) -> set[str]:
-        return {symbol for hub in registry.hubs(self._lab.settings) for symbol in hub.streamed()}
-
     async def _outages(self) -> pl.DataFrame:
         return outage_frame(outage for hub in registry.hubs(self._lab.settings) for outage in hub.outages())
 
@@ -335,3 +333,14 @@ class LiveAccess:
     def __repr__(self) -> str:
         label = "SANDBOX " if self._lab.settings.sandbox else ""
         return f"<{label}live feeds of {self._lab.settings.ws_url}>"
+
+
+def _streamed_by(lab: Core) -> Callable[[], set[str]]:
+    # Weakly: the telemetry that asks outlives a client that was forgotten while its feeds end.
+    known = weakref.ref(lab)
+
+    def streamed() -> set[str]:
+        client = known()
+        return set() if client is None else {s for hub in registry.hubs(client.settings) for s in hub.streamed()}
+
+    return streamed

@@ -198,7 +198,7 @@ class Live:
     # ---- what is known
 
     def topics(self) -> pl.DataFrame:
-        """The session's topics: ``cluster topic readers state since messages bytes last_event duplicates_avoided``.
+        """The session's topics: ``cluster topic readers state since messages bytes last_event duplicates_avoided callers``.
 
         ``readers`` counts all of the process, not of this session alone.
         """
