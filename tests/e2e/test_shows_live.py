@@ -130,7 +130,7 @@ def test_subscription_lifecycle_without_duplicates(vendor: Any) -> None:
 
 def _things() -> Counter[str]:
     gc.collect()
-    return Counter(type(thing).__module__ + "." + type(thing).__qualname__ for thing in gc.get_objects())
+    return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
 
 
 def test_memory_over_mount_cycles(vendor: Any) -> None:
