@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+import soak.live
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.live.registry import n_hubs
@@ -200,3 +201,8 @@ def test_fallback_within_100_ms(how: str) -> None:
         world.check()
     finally:
         world.close()
+
+
+def test_a_second_of_the_soak_loses_no_trade(capsys: pytest.CaptureFixture[str]) -> None:
+    assert soak.live.run(1.0, 10_000) == 0
+    assert "verdict: no trade lost" in capsys.readouterr().out
