@@ -53,8 +53,9 @@ class ReaderHost(Protocol):
 class _Ender(Listener):
     """Ends a mailbox once every topic it was for is lost."""
 
-    def __init__(self, mailbox: Mailbox, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, mailbox: Mailbox, topics: tuple[Topic, ...], *, is_patient: bool = False) -> None:
         self._mailbox = mailbox
+        self._is_patient = is_patient
         self._left = set(topics)
         self._suspended: set[Topic] = set()
 
@@ -66,7 +67,11 @@ class _Ender(Listener):
     def suspended(self, topic: Topic, error: MassiveLabError) -> None:
         # Whoever waits is told once, and reads on when the feed is back.
         self._suspended.add(topic)
-        if self._left <= self._suspended:
+        if not self._left <= self._suspended:
+            return
+        if self._is_patient:
+            _log.warning("%s waits: %s", self._mailbox.name, error)
+        else:
             self._mailbox.tell_once(error)
 
     def resumed(self) -> None:
@@ -116,6 +121,7 @@ class Reader(Generic[E]):
         )  # fmt: skip
         self._is_listening = False
         self._is_closed = False
+        self._is_patient = False  # a callback has nobody to tell at once, and outlasts an outage of the key
 
     # ---- what has come
 
@@ -186,6 +192,7 @@ class Reader(Generic[E]):
         bounds = replace(self._bounds, tell=_log.warning)
         own: Reader[E] = Reader(self._host, self._table, self._topics, self._symbols, bounds, session=self._session)
         callback = Callback(own, function, on_error)
+        own._is_patient = True
         own._begin()
         callback.start()
         callbacks = self._host.callbacks
@@ -249,7 +256,7 @@ class Reader(Generic[E]):
             self._host.runner.call(self._listen())
 
     async def _listen(self) -> None:
-        await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics))
+        await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics, is_patient=self._is_patient))
 
     # ---- life
 

@@ -67,7 +67,8 @@ def test_another_key_brings_back_sessions_readers_and_rest(connect, served, tool
     live = lab.live("AAPL", channels=["AM"])
     with pytest.raises(Unauthorized):
         live.wait_live(WAIT_S)
-    bars = live.bars()
+    bars, called = live.bars(), threading.Event()
+    callback = bars.on(lambda _: called.set())
     with pytest.raises(SubscriptionFailed) as told:
         bars.get(WAIT_S)
     assert isinstance(told.value.__cause__, Unauthorized)
@@ -77,6 +78,8 @@ def test_another_key_brings_back_sessions_readers_and_rest(connect, served, tool
     live.wait_live(WAIT_S)
     push(upstream, {"ev": "AM", "sym": "AAPL", "s": 60_000, "e": 120_000, "o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10})
     assert bars.get(WAIT_S).close == 1.5, "the same reader goes on"
+    assert called.wait(WAIT_S), "and so does the callback"
+    callback.close()
     assert live.bars().frame().height == 1
     assert upstream.sent("auth") == ["test-key", "another-key"]
     assert lab.settings.api_key.reveal() == lab._session.settings.api_key.reveal() == "another-key"
