@@ -23,6 +23,7 @@ from massive_lab.clock import SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.decode.stream import Trade
 from massive_lab.live.policy import Policy
+from massive_lab.live.reader import Reader
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
 from massive_lab.telemetry import Telemetry
@@ -92,7 +93,7 @@ def _soak(pipe: Any, seconds: float, rate: int, stop: threading.Event) -> int:
         live = Live(settings, runner, Telemetry(), SystemClock(), None, symbols, ("T",), policy=policy)
         reader, other = live.trades(), live.trades()
         callback = other.on(called.take)
-        thread = threading.Thread(target=lambda: [iterated.take(trade) for trade in reader], name="soak-iterator")
+        thread = threading.Thread(target=_read, args=(reader, iterated), name="soak-iterator")
         thread.start()
         live.wait_live(30.0)
         while live.topics()["readers"].to_list() != [3] * len(SYMBOLS):  # the session, the iterator, the callback
@@ -117,6 +118,11 @@ def _soak(pipe: Any, seconds: float, rate: int, stop: threading.Event) -> int:
         callback.close()
         pipe.send("done")
     return _verdict(report, (iterated, called, early), dropped, rss_mb(), full_mb)
+
+
+def _read(reader: Reader[Trade], checker: Checker) -> None:
+    for trade in reader:
+        checker.take(trade)
 
 
 def _watch(

@@ -566,3 +566,16 @@ def test_what_a_poll_told_is_not_told_by_the_polls_of_the_next_outage(world: Wor
     world.drop()
     world.advance(30.0)
     assert [id_of(event) for event in reader.sink.got] == [100]
+
+
+def test_what_was_polled_for_a_topic_asked_for_in_an_outage_is_not_filled_again(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    world.open("T.AAPL")
+    world.evict()
+    world.burst("Q.AAPL")
+    late = world.open("Q.AAPL")
+    world.advance(10.0)
+    assert [event.source for event in late.sink.got] == ["poll"]
+    world.calm()
+    world.advance(60.0)
+    assert [id_of(event) for event in late.sink.got].count(100) == 1
