@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 
 import pytest
@@ -255,3 +256,51 @@ def test_the_redactor_finds_a_key_in_every_form_and_leaves_the_length():
         assert len(out) == len(text)
         assert b"*******" in out
         assert b"ke" not in out
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_in_a_session_its_replay_has_the_same_tables(bench, tmp_path, seed):
+    chance = random.Random(seed)
+    symbols = ["AAPL", "MSFT", "SPY"]
+    others: list[Live] = []
+    n_drops = 0
+    with bench.record(tmp_path / "a"):
+        # It reads everything from beginning to end, whatever the others do.
+        patience = {"linger_s": 0.01, "backoff_base_s": 0.01, "stable_s": 0.0}
+        witness = bench.live(symbols, ("T", "AM"), **patience).wait_live(WAIT_S)
+        for _ in range(30):
+            what = chance.choice(["trade", "trade", "trade", "bar", "nonsense", "open", "close", "drop"])
+            if what == "trade":
+                bench.trade(chance.choice(symbols), round(chance.uniform(1, 999), 2), i=chance.choice([None, "x1", 7]))
+            elif what == "bar":
+                start = 1_750_000_000_000 + 60_000 * chance.randrange(3)
+                prices = {"o": 1, "h": 2, "l": 1, "c": chance.random()}
+                bench.push({"ev": "AM", "sym": "SPY", "s": start, "e": start + 60_000, **prices})
+            elif what == "nonsense":
+                bench.push(raw=chance.choice(["{", "[[]]", '[{"ev":"T","sym":"AAPL"}]', '[{"ev":"ZZ"}]']))
+            elif what == "open":
+                channels = chance.choice([("T",), ("Q",), ("T", "Q")])
+                others.append(bench.live(chance.sample(symbols, 2), channels).wait_live(WAIT_S))
+            elif what == "close" and others:
+                others.pop(chance.randrange(len(others))).close()
+            elif what == "drop":
+                n_drops += 1
+                bench.drop()
+                n = n_drops
+                bench.wait(lambda told, n=n: sum(isinstance(event, t.Reconnected) for event in told) == n)
+                wanted = {topic.wire for live in (witness, *others) for topic in live.core.topics}
+                bench.wait(lambda told, wanted=wanted: _confirmed_since_the_last_return(told) >= wanted)
+        frames = {"trades": witness.trades().frame(), "bars": witness.bars().frame()}
+        counts = witness.status().select("frames", "events", "bytes", "quarantined", "unknown", "reconnects").rows()
+        for live in (*others, witness):
+            live.close()
+    replay = Replay(tmp_path / "a")
+    for kind, frame in frames.items():
+        assert replay.frame(kind).equals(frame), kind
+    assert replay.status.select("frames", "events", "bytes", "quarantined", "unknown", "reconnects").rows() == counts
+    assert replay.sha256 == Replay(tmp_path / "a").sha256
+
+
+def _confirmed_since_the_last_return(told) -> set[str]:
+    last = max(i for i, event in enumerate(told) if isinstance(event, t.Reconnected))
+    return {event.topic for event in told[last:] if isinstance(event, t.TopicConfirmed)}
