@@ -315,6 +315,7 @@ class Hub:
             self.emit(t.FeedStateChanged(self.now(), self.cluster, change.previous, change.state, change.reason))
             if change.state == "live":
                 self.fallback.end()
+                self.fallback.live_at = self.now()
         self.steward.kick()
 
     # ---- life

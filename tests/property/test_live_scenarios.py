@@ -579,3 +579,19 @@ def test_what_was_polled_for_a_topic_asked_for_in_an_outage_is_not_filled_again(
     world.calm()
     world.advance(60.0)
     assert [id_of(event) for event in late.sink.got].count(100) == 1
+
+
+def test_a_stall_long_enough_to_be_polled_over_and_then_all_of_it_comes(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+    world.upstream.stalled = True
+    for _ in range(8):
+        world.burst("T.AAPL", "T.AAPL")
+        world.advance(6.0)
+    polled = [id_of(event) for event in reader.sink.got if event.source == "poll"]
+    assert len(polled) >= 2
+    assert len(world.upstream.sockets) == 1
+    world.release()
+    world.advance(1.0)
+    got = [id_of(event) for event in reader.sink.got]
+    assert sorted(got) == list(range(100, 117)), "each once, by the poll or by the stream"

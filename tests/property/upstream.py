@@ -566,6 +566,9 @@ class World:
         return {r.handle.id for r in self.readers if r.is_open and r.is_confirmed and _brings(r.topic, wire)}
 
     def _heard(self, event: Published) -> None:
+        if any(event.id == id_of(got) for reader in self.readers for got in reader.sink.got):
+            event.is_late = True  # told by a poll, or filled, while the frame was under way
+            return
         for reader in self.readers:
             if reader.is_open and _brings(reader.topic, event.wire):
                 reader.expected.append(event.id)
