@@ -13,7 +13,7 @@ from massive_lab.config import Secret
 from massive_lab.errors import ClosedError, InvalidRequest
 from massive_lab.frames.reconcile import reconcile_bars
 from massive_lab.live import registry
-from massive_lab.live.macro_input import SYMBOLS
+from massive_lab.live.macro.input import SYMBOLS
 from massive_lab.live.session import Live
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame, outage_frame, warning_frame
 from massive_lab.loaders.backfill import Backfiller
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from massive_lab.lab.core import Core
     from massive_lab.live.capture.record import Recording
     from massive_lab.live.duplicates import LoadWatch
-    from massive_lab.live.macro import Macro
-    from massive_lab.live.macro_input import Loaded
+    from massive_lab.live.macro.input import Loaded
+    from massive_lab.live.macro.macro import Macro
     from massive_lab.loaders.session import Session
     from massive_lab.transports.runner import Runner
 
@@ -147,7 +147,7 @@ class LiveAccess:
 
         Returns
         -------
-        massive_lab.live.macro.Macro
+        massive_lab.live.macro.macro.Macro
             Its history is loaded; wait for its subscriptions with ``wait_live``.
 
         Raises
@@ -183,8 +183,8 @@ class LiveAccess:
 
     def _macro(self, years: int, indicators: Sequence[str], stale_s: float) -> Macro:
         from massive_lab.lab.macro import check_years, load_macro
-        from massive_lab.live.macro import CHANNELS, Macro
-        from massive_lab.live.macro_state import MacroState
+        from massive_lab.live.macro.macro import CHANNELS, Macro
+        from massive_lab.live.macro.state import MacroState
 
         check_years(years)
         if not stale_s > 0:

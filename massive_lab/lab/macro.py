@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from massive_lab.errors import InvalidRequest
-from massive_lab.live.macro_input import SYMBOLS, Loaded, last_finished, running_day
+from massive_lab.live.macro.input import SYMBOLS, Loaded, last_finished, running_day
 from massive_lab.loaders.history import bars
 from massive_lab.loaders.reference import server_now_ns
 from massive_lab.loaders.session import Session
@@ -57,7 +57,7 @@ async def load_regime(session: Session, as_of: object, years: int, live: bool) -
 
 
 async def load_macro(session: Session, years: int, *, minutes: bool) -> Loaded:
-    """What `massive_lab.live.macro.Macro` begins with: as `load_regime`, with bars of the minutes since the last close."""
+    """What `massive_lab.live.macro.macro.Macro` begins with: as `load_regime`, with bars of the minutes since the last close."""
     async with session.load("macro", SYMBOLS) as load:
         now = await server_now_ns(load)
     last = last_finished(now)

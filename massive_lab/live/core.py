@@ -11,15 +11,15 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.errors import ClosedError, MassiveLabError, SubscriptionFailed, TransportError
-from massive_lab.live.callbacks import Callback
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
-from massive_lab.live.mailbox import Mailbox
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.polling import Poller
+from massive_lab.live.read.callbacks import Callback
+from massive_lab.live.read.mailbox import Mailbox
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame
 from massive_lab.telemetry import CALLER, Telemetry

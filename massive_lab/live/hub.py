@@ -18,25 +18,25 @@ from massive_lab.clock import Clock
 from massive_lab.config import Secret
 from massive_lab.decode.stream import Status, StreamDecoder
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
-from massive_lab.live.budget import Budget
 from massive_lab.live.desk import Desk
-from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Connector, Feed, Socket
 from massive_lab.live.gaps import Filler, Gaps
-from massive_lab.live.machine import Recovery
 from massive_lab.live.outcomes import Closed, Outcome
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.fallback import Fallback
+from massive_lab.live.poll.polling import Poller
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.refs import Book
-from massive_lab.live.refusal import Refusal
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
-from massive_lab.live.taps import HeardClock, RestEar, Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.live.views import status_row, topic_frame
 from massive_lab.live.watch import Outage, Watch
+from massive_lab.live.wire.feed import Connector, Feed, Socket
+from massive_lab.live.wire.machine import Recovery
+from massive_lab.live.wire.refusal import Refusal
+from massive_lab.live.wire.taps import HeardClock, RestEar, Tap
 from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
@@ -321,7 +321,7 @@ class Hub:
     # ---- life
 
     async def retry(self, key: Secret | None = None) -> None:
-        """Try again now; see `massive_lab.live.refusal.Refusal.retry`."""
+        """Try again now; see `massive_lab.live.wire.refusal.Refusal.retry`."""
         if not self._is_closed:
             await self.refusal.retry(key)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from massive_lab import telemetry as t
 from massive_lab.errors import ConnectionLost, Timeout
-from massive_lab.live.feed import within
+from massive_lab.live.wire.feed import within
 from massive_lab.schema.session import phase_at
 
 if TYPE_CHECKING:

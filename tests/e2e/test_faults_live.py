@@ -22,7 +22,7 @@ import pytest_asyncio
 from massive_lab import telemetry as t
 from massive_lab.clock import ManualClock
 from massive_lab.errors import ConnectionLost
-from massive_lab.live.tables import RollingTable
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.transports.websocket import connect
 from tests.property.upstream import JUNK, World, id_of
 from tests.unit.live.conftest import Bench, Ears, Inbox, Upstream

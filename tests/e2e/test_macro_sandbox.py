@@ -14,7 +14,7 @@ import pytest
 
 import massive_lab as ml
 from massive_lab.errors import ClosedError, InvalidRequest, Timeout
-from massive_lab.live.macro import Macro
+from massive_lab.live.macro.macro import Macro
 from massive_lab.live.registry import n_hubs
 from massive_lab.sandbox import SandboxProcess
 

@@ -99,7 +99,7 @@ def id_of(event: Any) -> int:
 
 
 class Socket:
-    """One connection, from the client's side as `massive_lab.live.feed.Socket`."""
+    """One connection, from the client's side as `massive_lab.live.wire.feed.Socket`."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream

@@ -19,7 +19,6 @@ from massive_lab import telemetry as t
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.errors import CaptureDamaged, MassiveLabError, TransportError
-from massive_lab.live.budget import Budget
 from massive_lab.live.capture.clocks import HubClock, ReplayClock
 from massive_lab.live.capture.format import Kind, Record
 from massive_lab.live.capture.output import Output
@@ -27,6 +26,7 @@ from massive_lab.live.capture.reader import Capture
 from massive_lab.live.capture.upstream import Upstream, error_of
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
+from massive_lab.live.poll.budget import Budget
 from massive_lab.live.readers import HubReader
 from massive_lab.live.topics import Topic
 from massive_lab.loaders.backfill import Backfiller

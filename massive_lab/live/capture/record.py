@@ -47,7 +47,7 @@ def told_error(error: BaseException) -> dict[str, Any]:
 
 
 class HubTap:
-    """Hears one hub and hands over records; see `massive_lab.live.taps.Tap`. All on the loop thread."""
+    """Hears one hub and hands over records; see `massive_lab.live.wire.taps.Tap`. All on the loop thread."""
 
     def __init__(self, hub: Hub, put: Callable[[Record], None], redact: Redactor, gone: Callable[[HubTap], None]) -> None:
         self._hub = hub

@@ -18,7 +18,7 @@ from massive_lab.frames.build import to_schema
 from massive_lab.live.capture.output import Output
 from massive_lab.live.capture.player import Player
 from massive_lab.live.capture.reader import Capture, Summary
-from massive_lab.live.columns import TABLES
+from massive_lab.live.read.columns import TABLES
 from massive_lab.live.topics import Kind, kind_of
 
 __all__ = ["Replay"]

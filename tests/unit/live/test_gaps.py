@@ -12,7 +12,7 @@ import pytest
 from massive_lab import telemetry as t
 from massive_lab.errors import MassiveLabError, NotEntitled, Timeout
 from massive_lab.frames import rest
-from massive_lab.live.mailbox import Mailbox
+from massive_lab.live.read.mailbox import Mailbox
 from massive_lab.live.views import gap_frame
 from massive_lab.loaders.backfill import Filled
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Event, Message, Notice, Status
 from massive_lab.errors import MassiveLabError, NotEntitled, Unauthorized
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller, PollMemory, PollWorker, wanted_kinds
-from massive_lab.live.schedule import Call, Pace, Schedule
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.polling import Poller, PollMemory, PollWorker, wanted_kinds
+from massive_lab.live.poll.schedule import Call, Pace, Schedule
 from massive_lab.live.topics import Kind, Topic, poll_kind
 from massive_lab.typing import Cluster
 

@@ -12,10 +12,10 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError
-from massive_lab.live.callbacks import Callback, OnError
-from massive_lab.live.mailbox import Mailbox, Overflow
+from massive_lab.live.read.callbacks import Callback, OnError
+from massive_lab.live.read.mailbox import Mailbox, Overflow
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.readers import Listener
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic
 from massive_lab.transports.runner import Runner
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("massive_lab.callbacks")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a reader may fall behind, and what happens then; see `massive_lab.live.mailbox`."""
+    """How far a reader may fall behind, and what happens then; see `massive_lab.live.read.mailbox`."""
 
     limit: int
     max_bytes: int | None = None
@@ -126,7 +126,7 @@ class Reader(Generic[E]):
     # ---- what has come
 
     def frame(self) -> pl.DataFrame:
-        """The rolling table as it stands, as `massive_lab.live.tables.RollingTable.frame` has it. Also after closing."""
+        """The rolling table as it stands, as `massive_lab.live.read.tables.RollingTable.frame` has it. Also after closing."""
         return self._table.frame(self._symbols)
 
     def last_frame(self) -> pl.DataFrame:

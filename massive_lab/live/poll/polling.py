@@ -1,6 +1,6 @@
 """REST in place of a lost socket: one shared, batched poll worker per cluster, whoever reads.
 
-When which symbols are asked for is decided by `massive_lab.live.schedule`. Rows of the ``snapshot`` table become the same
+When which symbols are asked for is decided by `massive_lab.live.poll.schedule`. Rows of the ``snapshot`` table become the same
 events the stream sends, marked ``poll``. An answer that says nothing new is suppressed, and nothing that is not newer than
 what the stream last brought is handed on.
 """
@@ -17,8 +17,8 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event, IndexValue, Quote, Trade
 from massive_lab.errors import MassiveLabError, RateLimited
-from massive_lab.live.budget import Budget
-from massive_lab.live.schedule import Call, Schedule, Seen
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.schedule import Call, Schedule, Seen
 from massive_lab.live.topics import Kind, Topic, poll_kind
 
 __all__ = ["PollMemory", "PollOwner", "PollWorker", "Poller", "snapshot_events", "snapshot_seen", "wanted_kinds"]

@@ -19,7 +19,7 @@ from massive_lab.errors import (
     Timeout,
     Unauthorized,
 )
-from massive_lab.live.mailbox import EventsDropped
+from massive_lab.live.read.mailbox import EventsDropped
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
