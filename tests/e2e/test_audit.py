@@ -174,3 +174,28 @@ def test_one_phase_alone_is_judged_by_what_it_measured(monkeypatch: pytest.Monke
     assert score["value"] < 5 < score["ceiling"] == 10
     assert "This was not measured in this run." in report._repr_mimebundle_()["text/html"]
     assert repr(report).startswith("SANDBOX audit: ")
+
+
+def test_a_poll_that_has_to_be_repeated_delays_the_drill_and_does_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from massive_lab.audit import scenario
+
+    for name in ("MASSIVE_LAB_AUDIT_ENDPOINTS", "MASSIVE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(scenario, "_PATIENCE_S", 12.0)  # a retry sleeps on the clock of the drill
+    audit = scenario.begin("sandbox", ["SPY", "I:SPX"], duration_s=5)
+    live = audit.lab.live(audit.streamed, channels=["T", "V"])
+    try:
+        with audit.phase("live"):
+            audit.stream(live)
+        assert audit._control is not None
+        audit._control.add_fault("http_5xx", scope="snapshot", count=1, status=503)
+        drop = audit.drop()
+        restored = audit.restore()
+    finally:
+        audit.close(live)
+    assert drop is not None
+    assert (drop["polls"] >= drop["expected"]).all()
+    assert restored is not None
+    assert restored["recovered"].all()
+    retries = audit.recorder.read(lambda r: sum(tally.retries for tally in r.endpoints.values()))
+    assert retries == 1
