@@ -16,7 +16,7 @@ import polars as pl
 from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import Secret
-from massive_lab.decode.stream import Status, StreamDecoder
+from massive_lab.decode.stream import Status
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
 from massive_lab.live.desk import Desk
 from massive_lab.live.gaps import Filler, Gaps
@@ -34,6 +34,7 @@ from massive_lab.live.topics import Topic
 from massive_lab.live.views import status_row, topic_frame
 from massive_lab.live.watch import Outage, Watch
 from massive_lab.live.wire.feed import Connector, Feed, Socket
+from massive_lab.live.wire.intake import Intake
 from massive_lab.live.wire.machine import Recovery
 from massive_lab.live.wire.refusal import Refusal
 from massive_lab.live.wire.taps import HeardClock, RestEar, Tap
@@ -107,7 +108,7 @@ class Hub:
         self.policy = policy or Policy()
         self.book = Book(cluster, self.policy)
         self.routes = Routes()
-        self._decoder = StreamDecoder()
+        self._intake = Intake()
         self.feed = Feed(
             cluster, url, key, self, clock=clock, policy=self.policy, jitter=self._draw, connector=self._connect
         )
@@ -122,7 +123,6 @@ class Hub:
         self.gaps = Gaps(self)
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
         self._is_closed = False
-        self._last_frame = b""
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
         self.refusal = Refusal(self)
@@ -222,11 +222,7 @@ class Hub:
         now_ns = self.clock.now_ns()
         for tap in self.taps:
             tap.received(self.cluster, data)
-        messages = self._decoder.decode(data)
-        if data == self._last_frame:
-            # Sent again: its events carry the same sequence numbers. Only what answers us may repeat itself.
-            messages = [message for message in messages if isinstance(message, Status)]
-        self._last_frame = data
+        messages = self._intake.take(data)
         if self.gaps.is_online:
             messages = self.gaps.heard(self.fallback.without_repeats(messages), now_ns)
         touched, others = self.routes.dispatch(messages, now_ns)
@@ -242,7 +238,7 @@ class Hub:
         counts["bytes"] += len(data)
         if self._is_heard():
             self.emit(t.FrameReceived(self.now(), self.cluster, n_events, len(data), by_topic))
-        for fault in self._decoder.take_faults():
+        for fault in self._intake.take_faults():
             counts["quarantined"] += 1
             self.emit(t.EventQuarantined(self.now(), self.cluster, fault.reason, fault.excerpt))
         return [message for message in others if isinstance(message, Status)] if others else ()
@@ -395,6 +391,6 @@ class Hub:
             "since": self._since_ns,
             "topics": len(self.book.wanted),
             "readers": len(self.desk.readers),
-            "unknown": sum(self._decoder.unknown.values()),
+            "unknown": self._intake.n_unknown,
             **self.fallback.status(),
         }

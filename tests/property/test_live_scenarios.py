@@ -502,6 +502,27 @@ def test_junk_of_every_sort_in_one_session(world: World) -> None:
     assert len(world.upstream.sockets) == 1
 
 
+NUMBERED = b'{"ev":"T","sym":"AAPL","p":7,"s":1,"t":1,"q":7}'
+BARE = b'{"ev":"T","sym":"AAPL","p":7,"s":1,"t":1}'
+BAR = b'{"ev":"A","sym":"AAPL","o":1,"h":1,"l":1,"c":1,"s":1000,"e":2000}'
+
+
+@pytest.mark.parametrize(
+    ("items", "n"),
+    [((NUMBERED,), 1), ((BARE,), 2), ((BARE, NUMBERED), 2), ((BAR,), 1), ((BAR, BARE), 4)],
+    ids=["a_number", "no_number", "one_number_proves_it", "a_bar_replaces_itself", "a_bar_and_no_number"],
+)
+def test_a_frame_sent_again_is_told_once_and_prints_that_look_the_same_are_two(
+    items: tuple[bytes, ...], n: int, world: World
+) -> None:
+    readers = [world.open(wire) for wire in ("T.AAPL", "A.AAPL")]
+    for _ in range(2):
+        world.malformed(b"[" + b",".join(items) + b"]")
+    assert sum(len(reader.sink.got) for reader in readers) == n
+    for reader in readers:
+        reader.sink.got.clear()  # the model has not published them
+
+
 def test_junk_during_the_handshake(world: World) -> None:
     world.withhold("connected")
     reader = world.open("T.AAPL")
