@@ -105,7 +105,7 @@ __all__ = [
 _MODULES = frozenset({"errors", "indicators", "regime", "sandbox", "schema"})
 _HOMES = {
     "AsyncLab": "lab.aio",
-    "EventsDropped": "live.mailbox",
+    "EventsDropped": "live.read.mailbox",
     "Lab": "lab.sync",
     "aconnect": "lab.core",
     "atr": "indicators",

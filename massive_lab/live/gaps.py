@@ -7,7 +7,7 @@ the exchange and marked ``backfill``. Lost again, the task is cancelled and the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from massive_lab import telemetry as t
@@ -60,6 +60,14 @@ class Gaps:
     def heard(self, messages: list[Message], now_ns: int) -> list[Message]:
         """A frame came over the live socket; gives back what is to be delivered."""
         return self._stitcher.heard(messages, now_ns)
+
+    def asked(self, topics: Iterable[Topic]) -> None:
+        """The stream was asked for topics: it may begin with what REST has told of them, however long ago that was."""
+        hub = self._hub
+        told = [event for topic in topics for event in hub.routes.told_by_rest(topic)]
+        hub.fallback.expect([event for event in told if event.source == "poll"])
+        if filled := [event for event in told if event.source == "backfill"]:
+            self._stitcher.expect(filled, hub.clock.now_ns())
 
     def polled(self, events: Sequence[Event], now_ns: int) -> None:
         """Events of a poll are delivered."""

@@ -69,6 +69,8 @@ class Steward:
                 await hub.feed.send(json.dumps({"action": send.action, "params": ",".join(wires)}))
             except ConnectionLost:
                 return  # the reader of the socket sees the same loss and tells it
+            if send.action == "subscribe":
+                hub.gaps.asked(send.topics)
             hub.counts["sent"] += 1
             for tap in hub.taps:
                 tap.sent(hub.cluster, send.action, wires)

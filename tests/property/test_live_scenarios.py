@@ -616,3 +616,41 @@ def test_a_stall_long_enough_to_be_polled_over_and_then_all_of_it_comes(world: W
     world.advance(1.0)
     got = [id_of(event) for event in reader.sink.got]
     assert sorted(got) == list(range(100, 117)), "each once, by the poll or by the stream"
+
+
+@pytest.mark.parametrize("with_rest", [True, False], ids=["polled_and_filled", "filled"])
+@pytest.mark.parametrize("n", [1, 2], ids=["one", "two_of_one_millisecond"])
+def test_what_was_filled_long_ago_is_not_told_by_a_stream_that_begins_with_it(
+    n: int, with_rest: bool, make: Callable[..., World]
+) -> None:
+    world = make(with_rest=with_rest, with_history=True)
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+    world.drop()
+    world.advance(0.01)
+    world.burst(*["T.AAPL"] * n)
+    world.advance(20.0)
+    assert "backfill" in {event.source for event in reader.sink.got[1:]} or with_rest
+    assert len(reader.sink.got) == 1 + n
+    world.upstream.lags = True
+    world.evict()
+    world.calm()
+    assert world.state == "live"
+    assert [id_of(event) for event in reader.sink.got] == list(range(100, 102 + n))
+
+
+def test_what_was_polled_long_ago_is_not_told_when_its_topic_is_asked_for_alone(world: World) -> None:
+    reader, wide = world.open("T.AAPL"), world.open("T.*")
+    world.burst("T.AAPL")
+    world.upstream.refuse = 1
+    world.drop()
+    world.advance(0.04)
+    world.burst("T.AAPL")
+    world.advance(5.0)
+    assert [event.source for event in reader.sink.got] == ["stream", "poll"]
+    world.advance(60.0)
+    world.upstream.lags = True
+    world.leave(wide)
+    world.advance(5.5)
+    assert "T.AAPL" in world.upstream.held
+    assert [event.source for event in reader.sink.got] == ["stream", "poll"]

@@ -53,6 +53,7 @@ class Fallback:
         self._is_answered = False
         self._polls_before: int | None = None
         self._is_refused = False
+        self._remember_until = 0.0
 
     @property
     def cluster(self) -> Cluster:
@@ -111,11 +112,17 @@ class Fallback:
             "poll_note": schedule.pace.note if schedule else None,
         }
 
+    def expect(self, newest: Iterable[Event]) -> None:
+        """The stream is about to begin anew for topics of which polls have told these."""
+        for event in newest:
+            self._memory.keep(event)
+            self._remember_until = self._hub.now() + _MEMORY_S
+
     def without_repeats(self, messages: list[Message]) -> list[Message]:
         """Streamed messages less what the last poll has told already: the first event of each topic after an outage."""
         if not self._memory:
             return messages
-        if self._hub.now() - self.live_at > _MEMORY_S:
+        if self._hub.now() > max(self._remember_until, self.live_at + _MEMORY_S):
             self._memory = PollMemory()
             return messages
         return [m for m in messages if isinstance(m, Status | Notice) or not self._memory.already_said(m)]

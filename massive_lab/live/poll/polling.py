@@ -192,6 +192,10 @@ class PollMemory:
             fresh.append(event)
         return fresh
 
+    def keep(self, event: Event) -> None:
+        """An event that was polled in an earlier outage counts as said in this one."""
+        self._said.setdefault((type(event), event.symbol), deque([_said(event)], maxlen=_TOLD))
+
     def already_said(self, event: Event) -> bool:
         """Whether a streamed event repeats a polled one. Asked once for each; the memory of a symbol ends with what is later."""
         key = type(event), event.symbol

@@ -86,6 +86,12 @@ class Stitcher:
             if not self._is_online and key not in self._live:
                 self._meanwhile.setdefault(key, []).append(event)
 
+    def expect(self, newest: Iterable[Event], now_ns: int) -> None:
+        """The stream is about to begin anew for topics of which a fill has told these."""
+        if now_ns > self._repeats_until_ns:
+            self._repeats.clear()
+        self._expect_repeats([event for event in newest if key_of(event) not in self._repeats], now_ns)
+
     def _without_repeats(self, messages: list[Message], now_ns: int) -> list[Message]:
         if now_ns > self._repeats_until_ns:
             self._repeats.clear()
