@@ -138,6 +138,21 @@ def test_a_hole_at_the_very_end_is_told_too(tmp_path):
     assert writer.finish().n_lost == writer.n_lost
 
 
+def test_a_hole_alone_does_not_keep_what_follows_it_from_the_disk(tmp_path):
+    writer, disk = writer_on(tmp_path / "a", queue_bytes=BLOCK_BYTES)
+    disk.gate.clear()
+    lost = frame(1, 2 * BLOCK_BYTES)  # more than ever fits, so that it is left out before anything waits
+    writer.put(lost)
+    assert writer.n_lost == 1
+    writer.put(frame(2))
+    try:
+        assert disk.reached.wait(30), "what came after the hole is written after a second"
+    finally:
+        disk.gate.set()
+        writer.finish()
+    assert [record.kind for record in Capture(tmp_path / "a")] == [Kind.HOLE, Kind.FRAME_IN]
+
+
 def test_what_a_killed_process_had_written_is_read_up_to_the_last_whole_block(tmp_path):
     script = f"""
 import os, sys
