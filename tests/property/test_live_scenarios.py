@@ -655,3 +655,20 @@ def test_what_was_polled_long_ago_is_not_told_when_its_topic_is_asked_for_alone(
     world.advance(5.5)
     assert "T.AAPL" in world.upstream.held
     assert [event.source for event in reader.sink.got] == ["stream", "poll"]
+
+
+@pytest.mark.parametrize("with_rest", [True, False], ids=["polled_and_filled", "filled"])
+def test_what_a_wildcard_brought_is_not_filled_for_a_single_asked_for_in_the_outage(
+    with_rest: bool, make: Callable[..., World]
+) -> None:
+    world = make(with_rest=with_rest, with_history=True)
+    world.burst("T.AAPL")
+    wide = world.open("T.*")
+    for _ in range(3):
+        world.burst("T.AAPL")
+    world.drop()
+    single = world.open("T.AAPL")
+    world.calm()
+    assert single.is_confirmed
+    assert [id_of(event) for event in wide.sink.got if event.source == "stream"][:3] == [101, 102, 103]
+    assert sorted(id_of(event) for event in wide.sink.got if event.symbol == "AAPL") == [100, 101, 102, 103, 104]

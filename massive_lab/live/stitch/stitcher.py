@@ -57,6 +57,7 @@ class Stitcher:
         self._repeats: dict[Key, Bag] = {}
         self._repeats_until_ns = 0
         self._meanwhile: dict[Key, list[Event]] = {}
+        self._at_loss: dict[Key, list[Event]] = {}
         self._ended: list[Span] = []
         self.rows: deque[Span] = deque(maxlen=_KEPT)
         """Every gap so far, the last 10,000, in the order they began."""
@@ -119,7 +120,7 @@ class Stitcher:
         if not self._is_online:
             return
         self._is_online = False
-        held = self._tail.by_key()
+        held = self._at_loss = self._tail.by_key()
         still_open = {span.key for spans in self._live.values() for span in spans if span.lost()}
         for topic, since_ns in wanted.items():
             key = EVENT_TYPES[topic.channel], topic.symbol
@@ -177,6 +178,7 @@ class Stitcher:
             if not any(span.end_ns is None for span in self._live.get(key, ())):
                 self._begin(self._asked_meanwhile(topic, key, since_ns, cause))
         self._meanwhile.clear()
+        self._at_loss = {}
         ended = []
         for span in [span for spans in self._live.values() for span in spans]:
             if span.end_ns is None:
@@ -193,8 +195,9 @@ class Stitcher:
         is_bar = issubclass(key[0], Bar)
         span_ms = 0 if not is_bar else 60_000 if key[0] is MinuteBar else 1_000
         lo_ms = None if asked_ms is None else asked_ms - span_ms + is_bar
-        # What polls have told of it while it had no gap yet.
-        return Span(topic, key, since_ns, cause, lo_ms, before=self._meanwhile.get(key, []))
+        # What a wildcard had brought by the loss, and what polls have told while there was no gap yet.
+        brought = [event for event in self._at_loss.get(key, []) if lo_ms is None or event.ms >= lo_ms]
+        return Span(topic, key, since_ns, cause, lo_ms, before=brought + self._meanwhile.get(key, []))
 
     # ---- the fill
 
