@@ -11,7 +11,7 @@ import json
 import random
 import selectors
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -96,7 +96,7 @@ class Player:
 
     def __init__(self, capture: Capture, output: Output, *, speed: float | None = None) -> None:
         self._header = capture.header
-        self._records: Iterator[Record] = iter(capture)
+        self._records = capture.records()
         self._next = next(self._records, None)
         first = self._next or Record(Kind.ONLINE, None, 0, 0, b"")
         self.clock = ReplayClock(first.mono_ns, first.utc_ns)
@@ -112,7 +112,6 @@ class Player:
         self._is_over = False
         self._is_ending = False
         self._stop_for_events = False
-        self._loop = asyncio.SelectorEventLoop(_Turns(self._idle))
         self._budget: Budget | None = None
         name = self._header.get("plan")
         settings = Settings(_KEY, sandbox=bool(self._header.get("sandbox")))
@@ -125,6 +124,8 @@ class Player:
         self._expected: dict[int, Recorded] = {}
         self._n_asked = 0
         self._look_ahead(capture)
+        # The last step, for what is open must be closed: a capture may be refused until here.
+        self._loop = asyncio.SelectorEventLoop(_Turns(self._idle))
 
     def _look_ahead(self, capture: Capture) -> None:
         """What is asked for before it is due must be known before: readings, draws, and when each request ended."""
@@ -180,7 +181,8 @@ class Player:
             self.close()
 
     def close(self) -> None:
-        """End every task and the loop. Idempotent."""
+        """End every task and the loop, and close the file. Idempotent."""
+        self._records.close()
         if self._loop.is_closed():
             return
         self._is_over = self._is_ending = True

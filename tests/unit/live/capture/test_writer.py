@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from massive_lab.errors import CaptureError, InvalidRequest
+from massive_lab.errors import CaptureDamaged, CaptureError, InvalidRequest
 from massive_lab.live.capture.format import Kind, Record
 from massive_lab.live.capture.reader import Capture, verify
+from massive_lab.live.capture.replay import Replay
 from massive_lab.live.capture.writer import BLOCK_BYTES, Writer
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -159,6 +161,7 @@ import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from massive_lab.live.capture.format import Kind, Record
+from massive_lab.live.capture.replay import Replay
 from massive_lab.live.capture.writer import Writer
 writer = Writer(Path({str(tmp_path / "a")!r}), {{"sandbox": True}})
 for i in range(1000):
@@ -183,3 +186,12 @@ def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path):
         writer.finish()
     assert (tmp_path / "a").read_text() == "mine"
     assert verify(tmp_path / "a.part").is_complete
+
+
+def test_records_of_a_hub_that_was_never_recorded_are_refused_and_nothing_is_left_open(tmp_path):
+    writer = Writer(tmp_path / "a", {})
+    writer.put(frame(1))
+    writer.finish()
+    with pytest.raises(CaptureDamaged, match="was never recorded"):
+        Replay(tmp_path / "a").run()
+    gc.collect()  # an event loop that is not closed says so here
