@@ -97,6 +97,15 @@ class Gaps:
         if not self._stitcher.is_idle:
             self._task = hub.tasks.start("stitch", self._run, once=False)
 
+    def confirmed(self, topic: Topic) -> None:
+        """The stream brings a topic, or brings it again."""
+        self._stitcher.confirmed(topic)
+
+    def closed(self, topic: Topic) -> None:
+        """A topic is no longer wanted."""
+        self._stitcher.closed(topic)
+        self._tell()
+
     def rows(self) -> list[Span]:
         """The gaps so far, the last 10,000: one for each outage and topic."""
         return list(self._stitcher.rows)

@@ -672,3 +672,36 @@ def test_what_a_wildcard_brought_is_not_filled_for_a_single_asked_for_in_the_out
     assert single.is_confirmed
     assert [id_of(event) for event in wide.sink.got if event.source == "stream"][:3] == [101, 102, 103]
     assert sorted(id_of(event) for event in wide.sink.got if event.symbol == "AAPL") == [100, 101, 102, 103, 104]
+
+
+def test_what_comes_between_the_return_and_the_confirmation_is_in_the_gap_and_is_filled(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    readers = [world.open(wire) for wire in ("T.AAPL", "T.MSFT", "Q.AAPL", "Q.MSFT")]  # more than one message holds
+    world.burst("Q.MSFT")
+    world.withhold("ack")
+    world.drop()
+    world.advance(4.0)
+    world.release_once()
+    world.advance(4.0)
+    assert world.state == "live"
+    assert not world.hub.is_confirmed(readers[3].topic)
+    world.burst("Q.MSFT")
+    world.advance(0.5)
+    world.release()
+    assert world.hub.is_confirmed(readers[3].topic)
+    gap = next(gap for gap in world.gaps if gap.topic == readers[3].topic)
+    assert gap.start_ns < world.upstream.published[1].at_ns < gap.end_ns == world.clock.now_ns()
+    world.advance(20.0)
+    assert world.missing(readers[3]) == []
+    assert {gap.state for gap in world.gaps} == {"filled"}
+
+
+def test_a_topic_that_is_denied_at_the_return_leaves_no_gap_behind_that_waits(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    kept, lost = world.open("T.AAPL"), world.open("T.MSFT")
+    world.burst()
+    world.deny("T.MSFT")
+    world.drop()
+    world.advance(20.0)
+    assert (kept.is_open, lost.is_open) == (True, False)
+    assert {gap.topic.wire: gap.state for gap in world.gaps} == {"T.AAPL": "filled", "T.MSFT": "unfilled"}

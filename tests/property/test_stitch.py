@@ -159,6 +159,8 @@ class Client:
     def online(self, now_ns: int) -> None:
         self.is_online = True
         self.stitcher.returned(self.wanted(), now_ns, lambda topic: "")
+        for topic in self.wanted():
+            self.stitcher.confirmed(topic)
 
     def offline(self) -> None:
         self.is_online = False

@@ -58,6 +58,7 @@ class Stitcher:
         self._repeats_until_ns = 0
         self._meanwhile: dict[Key, list[Event]] = {}
         self._at_loss: dict[Key, list[Event]] = {}
+        self._unserved: dict[Topic, Span] = {}
         self._ended: list[Span] = []
         self.rows: deque[Span] = deque(maxlen=_KEPT)
         """Every gap so far, the last 10,000, in the order they began."""
@@ -120,6 +121,7 @@ class Stitcher:
         if not self._is_online:
             return
         self._is_online = False
+        self._unserved.clear()
         held = self._at_loss = self._tail.by_key()
         still_open = {span.key for spans in self._live.values() for span in spans if span.lost()}
         for topic, since_ns in wanted.items():
@@ -183,12 +185,23 @@ class Stitcher:
         for span in [span for spans in self._live.values() for span in spans]:
             if span.end_ns is None:
                 ended.append(span)
+                self._unserved[span.topic] = span
             span.returned(now_ns)
             if span.topic not in wanted:
                 self._end(span, "unfilled", "nobody reads it any more")
             elif reason := unfillable(span.topic):
                 self._end(span, "unfilled", reason)
         return ended
+
+    def confirmed(self, topic: Topic) -> None:
+        """The server brings a topic again."""
+        if (span := self._unserved.pop(topic, None)) is not None:
+            span.served(self._last_ns)
+
+    def closed(self, topic: Topic) -> None:
+        """A topic is no longer wanted. What waited for its confirmation waits in vain."""
+        if (span := self._unserved.pop(topic, None)) is not None and not span.is_asking:
+            self.give_up(span, "nobody reads it any more")
 
     def _asked_meanwhile(self, topic: Topic, key: Key, since_ns: int, cause: str) -> Span:
         asked_ms = self._tail.exchange_ms(since_ns)
