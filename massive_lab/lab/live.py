@@ -332,7 +332,7 @@ class LiveAccess:
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self._lab.settings.sandbox else ""
-        return f"<{label}live feeds of {self._lab.settings.ws_url}>"
+        return f"<{label}live feeds of {self._lab.settings.ws_url}{', closed' if self._lab.closed else ''}>"
 
 
 def _streamed_by(lab: Core) -> Callable[[], set[str]]:

@@ -56,6 +56,7 @@ class Core(Listener):
         self.is_closed = False
         self.broken: Exception | None = None
         self._settings = settings
+        self.is_sandbox = settings.sandbox
         self._telemetry = telemetry
         self.clock = clock
         self._poller = poller

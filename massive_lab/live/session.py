@@ -73,7 +73,6 @@ class Live:
         if not topics:
             raise InvalidRequest("The list of symbols is empty.", hint="Give at least one, for example ['AAPL'].")
         self.symbols = tuple(symbol.text for symbol in symbols)
-        self._is_sandbox = settings.sandbox
         self._runner = runner
         self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), user_code(), filler)
         runner.spawn(self._core.start(), name="live session")
@@ -301,7 +300,7 @@ class Live:
         await self.aclose()
 
     def __repr__(self) -> str:
-        label = "SANDBOX " if self._is_sandbox else ""
+        label = "SANDBOX " if self._core.is_sandbox else ""
         if self.is_closed:
             state = "closed"
         else:

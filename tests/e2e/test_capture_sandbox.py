@@ -91,6 +91,7 @@ def session(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -
             assert "SANDBOX" in repr(recording)
             live.close()
         assert recording.summary is not None
+        assert repr(recording).count("SANDBOX") == 1
     return {"path": path, "frames": frames, "gaps": gaps, "status": status, "summary": recording.summary}
 
 
@@ -109,7 +110,7 @@ def test_the_tables_of_the_replay_are_those_of_the_session_to_the_nanosecond(ses
     assert replay.status.select(same).rows() == session["status"].select(same).rows()
     assert replay.is_sandbox
     assert replay.is_complete
-    assert "SANDBOX" in repr(replay)
+    assert repr(replay).startswith("<SANDBOX Replay session.mlcap: ")
 
 
 def test_two_replays_are_the_same_bytes_in_another_process_and_at_another_speed_too(session):

@@ -54,12 +54,16 @@ class Summary:
         """Whether the data are synthetic."""
         return bool(self.header.get("sandbox"))
 
-    def __str__(self) -> str:
-        label = "SANDBOX  " if self.is_sandbox else ""
+    @property
+    def said(self) -> str:
+        """In a line, for whoever says beside it whether the data are synthetic."""
         size = f"{self.n_records:,} records in {self.n_blocks} blocks, {self.n_bytes:,} bytes"
         state = "complete" if self.is_complete else f"cut short after block {self.n_blocks - 1}, good up to there"
         lost = f"; {self.n_lost:,} records are missing: the disk was too slow" if self.n_lost else ""
-        return f"{label}{size}: {state}{lost}; sha256 {self.sha256}"
+        return f"{size}: {state}{lost}; sha256 {self.sha256}"
+
+    def __str__(self) -> str:
+        return f"{'SANDBOX  ' if self.is_sandbox else ''}{self.said}"
 
 
 class Capture:

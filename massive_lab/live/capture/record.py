@@ -302,7 +302,7 @@ class Recording:
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self._settings.sandbox else ""
-        state = str(self.summary) if self.summary else "failed" if self.error else "recording"
+        state = self.summary.said if self.summary else "failed" if self.error else "recording"
         return f"<{label}capture {self.path.name}: {state}>"
 
 

@@ -171,7 +171,7 @@ class Replay:
         return self.summary.is_complete and not self.summary.n_lost
 
     def __repr__(self) -> str:
-        return f"<Replay {self._capture.path.name}: {self.summary}>"
+        return f"<{'SANDBOX ' if self.is_sandbox else ''}Replay {self._capture.path.name}: {self.summary.said}>"
 
 
 def check_speed(speed: object) -> None:

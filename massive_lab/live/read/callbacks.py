@@ -30,6 +30,8 @@ class _Source(Protocol):
     name: str
 
     @property
+    def label(self) -> str: ...
+    @property
     def n_dropped(self) -> int: ...
     @property
     def is_closed(self) -> bool: ...
@@ -246,7 +248,7 @@ class Callback:
         state = (
             "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
         )
-        return f"<Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
+        return f"<{self._source.label}Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
 
 
 def join_all(callbacks: Iterable[Callback], timeout: float = _CLOSE_S) -> None:

@@ -41,6 +41,7 @@ class ReaderHost(Protocol):
 
     callbacks: set[Callback]
     is_closed: bool
+    is_sandbox: bool
 
     @property
     def runner(self) -> Runner: ...
@@ -258,6 +259,11 @@ class Reader(Generic[E]):
     async def _listen(self) -> None:
         await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics, is_patient=self._is_patient))
 
+    @property
+    def label(self) -> str:
+        """What stands before the name where this is shown: whether the data are synthetic."""
+        return "SANDBOX " if self._host.is_sandbox else ""
+
     # ---- life
 
     def discard(self) -> None:
@@ -284,4 +290,5 @@ class Reader(Generic[E]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"Reader({self.name}, {len(self._mailbox)} waiting, {self.n_dropped} dropped)"
+        state = "closed, " if self.is_closed or self._host.is_closed else ""
+        return f"<{self.label}Reader {self.name}: {state}{len(self._mailbox)} waiting, {self.n_dropped} dropped>"

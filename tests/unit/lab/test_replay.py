@@ -16,7 +16,7 @@ SESSION = Path(__file__).resolve().parents[2] / "golden" / "capture" / "session.
 def test_a_path_is_a_capture(path):
     replay = ml.replay(path)
     assert isinstance(replay, Replay)
-    assert repr(replay).startswith("<Replay session.mlcap: SANDBOX  130 records")
+    assert repr(replay).startswith("<SANDBOX Replay session.mlcap: 130 records")
 
 
 def test_a_frame_is_its_bars():

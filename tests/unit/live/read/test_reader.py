@@ -418,7 +418,7 @@ def test_some_symbols_are_read_together(open_live, served):
     assert [some.get(WAIT_S).symbol, some.get(WAIT_S).symbol] == ["AAPL", "SPY"]
     assert some.frame()["symbol"].to_list() == ["AAPL", "SPY"]
     assert some.last.price == 5.0
-    assert repr(some) == "Reader(trades(AAPL, SPY), 0 waiting, 0 dropped)"
+    assert repr(some) == "<Reader trades(AAPL, SPY): 0 waiting, 0 dropped>"
     with pytest.raises(InvalidRequest, match=r"T\.TSLA"):
         live.trades(["AAPL", "TSLA"])
     with pytest.raises(InvalidRequest):
