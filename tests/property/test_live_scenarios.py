@@ -705,3 +705,21 @@ def test_a_topic_that_is_denied_at_the_return_leaves_no_gap_behind_that_waits(ma
     world.advance(20.0)
     assert (kept.is_open, lost.is_open) == (True, False)
     assert {gap.topic.wire: gap.state for gap in world.gaps} == {"T.AAPL": "filled", "T.MSFT": "unfilled"}
+
+
+@pytest.mark.parametrize("late_s", [0.1, 5.5], ids=["answered", "answered_after_its_deadline"])
+def test_a_topic_asked_for_while_it_is_given_back_is_confirmed_only_when_it_is_held_again(
+    late_s: float, world: World
+) -> None:
+    world.leave(world.open("T.AAPL"))
+    world.upstream.stalled = True
+    world.advance(1.1)
+    assert world.upstream.said[-1]["action"] == "unsubscribe"
+    reader = world.open("T.AAPL")
+    assert not reader.is_confirmed
+    world.advance(late_s)
+    world.release()
+    assert reader.is_confirmed
+    assert world.upstream.held == {"T.AAPL"}
+    world.burst("T.AAPL")
+    assert len(reader.streamed) == 1
