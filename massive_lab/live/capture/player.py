@@ -109,6 +109,7 @@ class Player:
         self._plays: defaultdict[Cluster, deque[_HubPlay]] = defaultdict(deque)
         self._now: dict[Cluster, _HubPlay] = {}
         self._answers: dict[tuple[Cluster, int], Recorded] = {}
+        self._polls: set[tuple[Cluster, int]] = set()
         self._is_over = False
         self._is_ending = False
         self._stop_for_events = False
@@ -132,6 +133,8 @@ class Player:
         latest: dict[Cluster, _HubPlay] = {}
         open_requests: dict[tuple[Cluster, int], tuple[int, str]] = {}
         ended: dict[int, tuple[str, int]] = {}
+        polls: set[tuple[Cluster, int]] = set()
+        n_polls: defaultdict[Cluster, int] = defaultdict(int)
         last_ns = 0
         for record in capture:
             cluster = record.cluster
@@ -140,22 +143,25 @@ class Player:
                 continue
             if record.kind is Kind.HUB:
                 latest[cluster] = _HubPlay(HubClock(self.clock))
+                n_polls[cluster] = 0
                 self._plays[cluster].append(latest[cluster])
                 continue
             if (play := latest.get(cluster)) is None:
                 raise _lost(cluster)
             if record.kind is Kind.READING:
-                play.clock.expect(record.payload.decode(), record.mono_ns, record.utc_ns)
+                play.clock.expect(record.payload.decode(), record.mono_ns, record.utc_ns, n_polls=n_polls[cluster])
             elif record.kind is Kind.DRAW:
                 play.draws.append(_told(record)["number"])
             elif record.kind is Kind.MARKET:
                 play.markets.append((record.mono_ns, _told(record)["is_open"]))
             elif record.kind is Kind.ASKED:
                 told = _told(record)
+                _note(polls, cluster, told)
                 ended[len(ended)] = told["target"], -1
                 open_requests[cluster, told["number"]] = len(ended) - 1, told["target"]
             elif record.kind in (Kind.ANSWERED, Kind.FAILED, Kind.ABANDONED):
                 told = _answer(record)[0] if record.kind is Kind.ANSWERED else _told(record)
+                n_polls[cluster] += (cluster, told["number"]) in polls
                 if (found := open_requests.pop((cluster, told["number"]), None)) is not None:
                     ended[found[0]] = found[1], record.mono_ns
         for index, (target, at_ns) in ended.items():
@@ -267,14 +273,24 @@ class Player:
 
     def _rest(self, cluster: Cluster, record: Record) -> None:
         if record.kind is Kind.ASKED:
-            self._answers[cluster, _told(record)["number"]] = self._expected[self._n_asked]
+            told = _told(record)
+            _note(self._polls, cluster, told)
+            self._answers[cluster, told["number"]] = self._expected[self._n_asked]
             self._n_asked += 1
         elif record.kind is Kind.ANSWERED:
             told, body = _answer(record)
+            self._polled(cluster, told["number"])
             self._end(cluster, told["number"], Answer(told["status"], told["headers"], body, len(body), 0.0))
         elif record.kind is Kind.FAILED:
             told = _told(record)
+            self._polled(cluster, told["number"])
             self._end(cluster, told["number"], error_of(told["error"]))
+        elif record.kind is Kind.ABANDONED:
+            self._polled(cluster, _told(record)["number"])
+
+    def _polled(self, cluster: Cluster, number: int) -> None:
+        if (cluster, number) in self._polls:
+            self._now[cluster].clock.polled()
 
     def _end(self, cluster: Cluster, number: int, outcome: Answer | MassiveLabError) -> None:
         if (recorded := self._answers.pop((cluster, number), None)) is not None:
@@ -331,6 +347,11 @@ class Player:
 
 def _lost(cluster: Cluster) -> CaptureDamaged:
     return CaptureDamaged(f"What the {cluster} records belong to was never recorded.", block=0, offset=0, what="order")
+
+
+def _note(polls: set[tuple[Cluster, int]], cluster: Cluster, told: Mapping[str, Any]) -> None:
+    """Whether a request is a poll; a hub made anew counts its requests anew."""
+    (polls.add if told["cause"].startswith("poll:") else polls.discard)((cluster, told["number"]))
 
 
 def _told(record: Record) -> dict[str, Any]:
