@@ -242,9 +242,14 @@ class Recording:
         await asyncio.sleep(0)
 
     def _abort(self) -> None:
-        with contextlib.suppress(CaptureError):
-            self._writer.finish()
-        for left in (self._writer.part, self.path):
+        try:
+            with contextlib.suppress(ClosedError):
+                self._runner.call(self._end())
+        finally:
+            left = self._writer.part
+            with contextlib.suppress(CaptureError):
+                self._writer.finish()
+                left = self.path
             left.unlink(missing_ok=True)
 
     @property

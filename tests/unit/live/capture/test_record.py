@@ -220,6 +220,42 @@ def test_no_key_is_in_the_file_whoever_says_it(bench, tmp_path):
     assert verify(tmp_path / "a").by_kind["frame_out"] >= 4
 
 
+class Interrupted:
+    """A runner whose first call is cut off by Ctrl-C, when its work is done and before anybody knows."""
+
+    def __init__(self, runner: Runner, meanwhile) -> None:
+        self._runner = runner
+        self._meanwhile = [meanwhile]
+
+    def call(self, coro):
+        result = self._runner.call(coro)
+        if self._meanwhile:
+            self._meanwhile.pop()()
+            raise KeyboardInterrupt
+        return result
+
+
+@pytest.mark.parametrize("left", [[], ["a"]], ids=["nothing", "a_file_that_came_into_being"])
+def test_ctrl_c_while_recording_begins_leaves_nothing_that_listens_and_no_file_of_its_own(bench, tmp_path, left):
+    live = bench.live(["AAPL"]).wait_live(WAIT_S)
+    hub = live.core.leases["stocks"].hub
+
+    def meanwhile():
+        for name in left:
+            (tmp_path / name).write_text("mine")
+
+    with pytest.raises(KeyboardInterrupt):
+        Recording(tmp_path / "a", bench.settings, Interrupted(bench.runner, meanwhile))
+    assert hub.taps == []
+    assert bench.runner.call(_n_watchers()) == 0
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine") for name in left]
+    live.close()
+
+
+async def _n_watchers() -> int:
+    return len(registry._here().watchers)
+
+
 def test_a_key_too_short_to_be_told_from_data_is_not_recorded_with(bench, tmp_path):
     bench.settings = bench.settings.with_(api_key=Secret("A"))
     with pytest.raises(InvalidRequest, match="cannot be told from data"):
