@@ -66,6 +66,7 @@ class Core(Listener):
         self._refusal: MassiveLabError | None = None
         self._settled = asyncio.Event()
         self._life = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
         self.ended = threading.Event()
         self._readers: list[HubReader] = []
         self._mailboxes: dict[Mailbox, list[HubReader]] = {}
@@ -166,6 +167,12 @@ class Core(Listener):
 
     async def aclose(self) -> None:
         self.is_closed = True
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="massive_lab session close")
+        # A cancelled caller must not leave a socket behind.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         async with self._life:
             for mailbox in list(self._mailboxes):
                 mailbox.close()

@@ -25,7 +25,7 @@ from massive_lab.live.policy import Policy
 from massive_lab.live.poll.budget import Budget
 from massive_lab.live.poll.fallback import Fallback
 from massive_lab.live.poll.polling import Poller
-from massive_lab.live.readers import HubReader, Listener
+from massive_lab.live.readers import HubReader, Listener, bare
 from massive_lab.live.refs import Book
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
@@ -290,7 +290,7 @@ class Hub:
             tap.offline(self.cluster, error)
         self.gaps.offline(error)
         self.watch.offline(error.message)
-        self.errors.append(error)
+        self.keep(error)
         self.book.offline()
         self.steward.kick()
 
@@ -301,6 +301,10 @@ class Hub:
     def over(self, error: TransportError) -> None:
         """The server will not have us. REST serves what it can; what is wanted stays wanted, for `retry`."""
         self.refusal.begin(error, for_good=True)
+
+    def keep(self, error: MassiveLabError) -> None:
+        """An error for ``live.errors``."""
+        self.errors.append(bare(error))
 
     def changed(self) -> None:
         """Tell what the machine went through, and act on it."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from massive_lab import telemetry as t
+from massive_lab.decode.stream import Trade
 from massive_lab.errors import ConnectionLost, NotEntitled, SubscriptionFailed, UpstreamError
+from massive_lab.live.stitch import stitcher
 from tests.property.upstream import JUNK, World, id_of
 
 
@@ -723,3 +727,42 @@ def test_a_topic_asked_for_while_it_is_given_back_is_confirmed_only_when_it_is_h
     assert world.upstream.held == {"T.AAPL"}
     world.burst("T.AAPL")
     assert len(reader.streamed) == 1
+
+
+def test_the_errors_that_are_kept_hold_no_socket(make: Callable[..., World]) -> None:
+    world = make(with_rest=False)
+    world.open("T.AAPL")
+    for _ in range(20):
+        world.drop()
+        world.advance(15.0)
+    assert len(world.hub.errors) == 20
+    ended = [weakref.ref(socket) for socket in world.upstream.sockets[:-1]]
+    del world.upstream.sockets[:-1]
+    gc.collect()
+    assert [socket() for socket in ended] == [None] * 20
+
+
+def test_of_two_clients_that_look_the_same_the_one_that_leaves_is_forgotten(world: World) -> None:
+    stays, leaves, heard = t.Telemetry(), t.Telemetry(), []
+    for telemetry in (stays, leaves):
+        world.hub.join(telemetry)
+    world.hub.leave(leaves)
+    stays.add(heard.append)
+    world.open("T.AAPL")
+    assert heard
+
+
+def test_what_is_polled_in_a_long_outage_is_bounded_for_a_topic_asked_for_in_it(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stitcher, "_POLLED", 20)
+    world = make(with_history=True)
+    world.open("T.MSFT")
+    world.burst("T.MSFT")
+    world.evict()
+    late = world.open("T.AAPL")
+    for _ in range(25):
+        world.burst("T.AAPL")
+        world.advance(10.0)
+    assert len(late.sink.got) == 25
+    assert len(world.hub.gaps._stitcher._meanwhile[Trade, "AAPL"]) == 20

@@ -176,7 +176,7 @@ class Fallback:
     def poll_failed(self, error: MassiveLabError) -> None:
         """A call failed; the next one comes later."""
         self._hub.counts["polls"] += 1
-        self._hub.errors.append(error)
+        self._hub.keep(error)
         self._answered(error)
         if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
             # Socket and REST have both refused us for good.

@@ -27,6 +27,8 @@ __all__ = ["Stitcher"]
 _MS = 1_000_000
 _KEPT = 10_000
 _HELD = 16
+_POLLED = 2_000
+"""Polls of a topic that was first asked for in an outage: more than fit into the longest span that is fetched."""
 _REPEAT_MS = 10_000
 _REPEAT_NS = 30_000_000_000
 _FINAL = (NotEntitled, Unauthorized, InvalidRequest, UnknownSymbol)
@@ -56,7 +58,7 @@ class Stitcher:
         self._is_online = False
         self._repeats: dict[Key, Bag] = {}
         self._repeats_until_ns = 0
-        self._meanwhile: dict[Key, list[Event]] = {}
+        self._meanwhile: dict[Key, deque[Event]] = {}
         self._at_loss: dict[Key, list[Event]] = {}
         self._unserved: dict[Topic, Span] = {}
         self._ended: list[Span] = []
@@ -86,7 +88,7 @@ class Stitcher:
             for span in self._live.get(key, ()):
                 span.told(event, self._max_ms)
             if not self._is_online and key not in self._live:
-                self._meanwhile.setdefault(key, []).append(event)
+                self._meanwhile.setdefault(key, deque(maxlen=_POLLED)).append(event)
 
     def expect(self, newest: Iterable[Event], now_ns: int) -> None:
         """The stream is about to begin anew for topics of which a fill has told these."""
@@ -210,7 +212,7 @@ class Stitcher:
         lo_ms = None if asked_ms is None else asked_ms - span_ms + is_bar
         # What a wildcard had brought by the loss, and what polls have told while there was no gap yet.
         brought = [event for event in self._at_loss.get(key, []) if lo_ms is None or event.ms >= lo_ms]
-        return Span(topic, key, since_ns, cause, lo_ms, before=brought + self._meanwhile.get(key, []))
+        return Span(topic, key, since_ns, cause, lo_ms, before=[*brought, *self._meanwhile.get(key, ())])
 
     # ---- the fill
 

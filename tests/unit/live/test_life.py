@@ -197,6 +197,21 @@ def test_a_cancelled_task_that_reads_leaves_nothing(connect, served):
     assert n_hubs() == 0
 
 
+def test_a_close_that_is_cancelled_closes_all_the_same(connect):
+    lab = connect()
+    live = lab.live(["AAPL", "I:SPX"]).wait_live(WAIT_S)
+
+    async def leave():
+        task = asyncio.current_task()
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await live.core.aclose()
+
+    with pytest.raises(ClosedError):
+        live.core.runner.call(leave(), WAIT_S)
+    assert live.core.ended.wait(WAIT_S)
+    assert n_hubs() == 0
+
+
 def test_a_wait_that_is_cancelled_harms_nobody_else(connect, served):
     upstream, *_ = served
     upstream.silent = {"T.AAPL"}
