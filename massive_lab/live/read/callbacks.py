@@ -9,6 +9,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import CancelledError
 from typing import Any, Protocol, Self, TypeAlias
 
 from massive_lab.clock import SystemClock
@@ -152,6 +153,13 @@ class Callback:
     async def _settle(self, pending: Awaitable[object]) -> None:
         try:
             await pending
+        except asyncio.CancelledError as error:
+            if self._is_stopping:
+                raise
+            # Not by us: what the function waited for was cancelled, which is a failure like any other.
+            cancelled = CancelledError(f"What the callback of {self.name} waited for was cancelled.")
+            cancelled.__cause__ = error
+            self._failed(cancelled)
         except Exception as error:  # noqa: BLE001  the user's own
             self._failed(error)
 

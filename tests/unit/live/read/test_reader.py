@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -147,6 +148,29 @@ def test_closing_cancels_a_coroutine_that_waits_for_ever(open_live, served):
     callback.close()
     assert cancelled == [1]
     assert callback.error is None
+
+
+def test_what_a_coroutine_waits_for_may_be_cancelled_as_it_may_fail(open_live, served):
+    upstream, *_ = served
+    live = open_live("AAPL")
+    heard, errors = Heard(), []
+
+    async def function(event):
+        if event.ms == 1:
+            task = asyncio.create_task(asyncio.Event().wait())
+            task.cancel()
+            await task
+        heard(event)
+
+    callback = live.trades().on(function, on_error=errors.append)
+    alone = live.trades().on(function)
+    push(upstream, trade(1), trade(2))
+    heard.until(1)
+    callback.close()
+    assert ([type(error) for error in errors], callback.n_calls) == ([CancelledError], 2)
+    with pytest.raises(CancelledError, match="was cancelled"):
+        alone.wait(WAIT_S)
+    assert heard[0].ms == 2
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
