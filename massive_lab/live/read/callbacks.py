@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError
@@ -280,3 +281,6 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    # Their threads do not come along, and may have held their locks.
+    os.register_at_fork(after_in_child=_running.clear)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import CancelledError
 
 import pytest
@@ -20,6 +23,7 @@ from massive_lab.errors import (
     Timeout,
     Unauthorized,
 )
+from massive_lab.live.read import callbacks
 from massive_lab.live.read.mailbox import EventsDropped
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
@@ -431,6 +435,19 @@ print("end")
     )
     assert done.stdout == "end\n"
     assert "Traceback" not in done.stderr
+
+
+def test_a_forked_child_ends_without_the_callbacks_of_its_parent(open_live):
+    with open_live("AAPL").trades().on(print) as callback, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork with threads
+        with callback._lock:  # as the thread that does not come along may hold it
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                callbacks._at_exit()
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert callback.is_running
 
 
 def test_some_symbols_are_read_together(open_live, served):
