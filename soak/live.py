@@ -69,6 +69,7 @@ def run(seconds: float, rate: int) -> int:
     context = multiprocessing.get_context("spawn")
     server = context.Process(target=serve, args=(there, rate), name="soak-server")
     server.start()
+    there.close()  # the server's: should it die, waiting for its word ends
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
@@ -76,7 +77,6 @@ def run(seconds: float, rate: int) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
         here.close()
-        there.close()
         server.join(10)
         if server.is_alive():
             server.kill()
