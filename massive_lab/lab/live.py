@@ -244,7 +244,7 @@ class LiveAccess:
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         from massive_lab.lab.reconcile import check_choice, ticks_and_bars
 
-        check_choice(timeframe, source)
+        check_choice(live, timeframe, source)
         if self._conditions is None:
             self._conditions = await conditions(self._session)
         trades, bars, gaps = await ticks_and_bars(self._session, live, symbols, timeframe, source)
