@@ -106,6 +106,11 @@ class Gaps:
         self._stitcher.closed(topic)
         self._tell()
 
+    def give_up(self, reason: str) -> None:
+        """No gap is filled any more of those that wait."""
+        self._stitcher.give_up_all(reason)
+        self._tell()
+
     def rows(self) -> list[Span]:
         """The gaps so far, the last 10,000: one for each outage and topic."""
         return list(self._stitcher.rows)

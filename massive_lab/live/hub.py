@@ -17,7 +17,7 @@ from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import Secret
 from massive_lab.decode.stream import Status
-from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError, UpstreamError
+from massive_lab.errors import MassiveLabError, TransportError, UpstreamError
 from massive_lab.live.desk import Desk
 from massive_lab.live.gaps import Filler, Gaps
 from massive_lab.live.outcomes import Closed, Outcome
@@ -80,6 +80,7 @@ class Hub:
         Outages, silent topics, warnings.
     refusal : Refusal
         Why the server will not have us now, if so.
+    is_closed : bool
     taps : list of Tap
         Hear every byte in and out, in order.
     """
@@ -114,18 +115,18 @@ class Hub:
         )
         self._telemetries: list[t.Telemetry] = []
         self.desk = Desk(self)
+        self.refusal = Refusal(self)
         requests = itertools.count(1)
         self.tasks = Tasks(
-            f"massive_lab {cluster}", self._failed, lambda name: RestEar(cluster, self.taps, requests, name)
+            f"massive_lab {cluster}", self.refusal.fault, lambda name: RestEar(cluster, self.taps, requests, name)
         )
         self.steward = Steward(self, self._ask_market)
         self.watch = Watch(self, self.policy, is_synthetic=is_synthetic)
         self.gaps = Gaps(self)
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
-        self._is_closed = False
+        self.is_closed = False
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
-        self.refusal = Refusal(self)
         self.counts = {"frames": 0, "events": 0, "bytes": 0, "quarantined": 0, "reconnects": 0, "polls": 0, "sent": 0}
 
     # ---- who listens, who polls
@@ -322,7 +323,7 @@ class Hub:
 
     async def retry(self, key: Secret | None = None) -> None:
         """Try again now; see `massive_lab.live.wire.refusal.Refusal.retry`."""
-        if not self._is_closed:
+        if not self.is_closed:
             await self.refusal.retry(key)
 
     @property
@@ -335,16 +336,9 @@ class Hub:
         """All that are open."""
         return list(self.desk.readers.values())
 
-    def _failed(self, name: str, error: BaseException) -> None:
-        wrapped = ConnectionLost(f"{self.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
-        wrapped.__cause__ = error
-        self.errors.append(wrapped)
-        if name not in ("polling", "stitch") and not self._is_closed:
-            self.over(wrapped)
-
     async def aclose(self) -> None:
         """Close the socket and end every task. Idempotent."""
-        self._is_closed = True
+        self.is_closed = True
         self.fallback.end()
         self.feed.machine.close()
         await self.tasks.aclose()

@@ -11,7 +11,7 @@ import pytest
 
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Trade
-from massive_lab.errors import ConnectionLost, NotEntitled, SubscriptionFailed, UpstreamError
+from massive_lab.errors import ConnectionLost, NotEntitled, SubscriptionFailed, Unauthorized, UpstreamError
 from massive_lab.live.stitch import stitcher
 from tests.property.upstream import JUNK, World, id_of
 
@@ -766,3 +766,43 @@ def test_what_is_polled_in_a_long_outage_is_bounded_for_a_topic_asked_for_in_it(
         world.advance(10.0)
     assert len(late.sink.got) == 25
     assert len(world.hub.gaps._stitcher._meanwhile[Trade, "AAPL"]) == 20
+
+
+def test_a_fault_of_the_feed_is_not_shown_as_live_and_is_over_with_a_retry(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+
+    async def broken() -> bytes:
+        raise KeyError("a fault")
+
+    assert world.upstream.live is not None
+    world.upstream.live.recv = broken  # type: ignore[method-assign]
+    world.burst("T.AAPL")
+    assert (world.state, world.hub.is_confirmed(reader.topic), world.upstream.live) == ("closed", False, None)
+    assert "feed failed: KeyError" in str(world.hub.final_error)
+    world.advance(0.1)
+    world.burst("T.AAPL")
+    world.advance(10.0)
+    assert world.state == "polling"
+    assert [event.source for event in reader.sink.got] == ["stream", "stream", "poll"]
+    world.run(world.hub.retry())
+    assert world.state == "live"
+    assert [gap.topic for gap in world.gaps] == [reader.topic]
+
+
+def test_rest_that_refuses_the_key_too_is_asked_no_longer_until_a_retry(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.upstream.auth_error = "authentication failed"
+    world.rest.error = Unauthorized("no")
+    world.drop()
+    world.advance(600.0)
+    n_asked = len(world.rest.calls)
+    assert n_asked <= 3
+    assert isinstance(world.hub.final_error, Unauthorized)
+    world.upstream.auth_error = world.rest.error = None
+    world.run(world.hub.retry())
+    assert reader.is_confirmed
+    world.upstream.refuse = 4
+    world.drop()
+    world.advance(1.0)
+    assert len(world.rest.calls) > n_asked, "and asked again after that"

@@ -65,7 +65,7 @@ class Fallback:
 
     def has_work(self) -> bool:
         """Whether polling would serve anybody whom it does not serve yet."""
-        return self._task is None and bool(self.pollers) and bool(self.poll_wanted())
+        return self._task is None and not self._is_refused and bool(self.pollers) and bool(self.poll_wanted())
 
     def begin(self) -> None:
         """Start the worker, if it would serve anybody and does not run."""
@@ -179,9 +179,10 @@ class Fallback:
         self._hub.keep(error)
         self._answered(error)
         if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
-            # Socket and REST have both refused us for good.
+            # Socket and REST have both refused us for good: asking on would change nothing.
             self._is_refused = True
             self._hub.over(error)
+            self.end()
 
     def _answered(self, error: MassiveLabError | None) -> None:
         self._is_answered = error is None

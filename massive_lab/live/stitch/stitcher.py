@@ -225,6 +225,11 @@ class Stitcher:
         if not span.is_over:
             self._end(span, "partial" if span.n_events else "unfilled", reason)
 
+    def give_up_all(self, reason: str) -> None:
+        """No gap is worth another attempt."""
+        for span in [span for spans in self._live.values() for span in spans]:
+            self.give_up(span, reason)
+
     def take_ended(self) -> list[Span]:
         """The gaps for which nothing more is tried, since the last call."""
         ended, self._ended = self._ended, []
