@@ -149,7 +149,9 @@ class Core(Listener):
             if self.is_closed:
                 mailbox.close()
                 return
-            opened = self._mailboxes.setdefault(mailbox, [])
+            if mailbox in self._mailboxes:
+                return  # asked again by a step that had been cancelled, when the one before had been heard
+            opened = self._mailboxes[mailbox] = []
             caller = CALLER.get() or self._caller
             for topic in topics:
                 if (error := self.failures.get(topic)) is not None:

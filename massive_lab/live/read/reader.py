@@ -120,7 +120,8 @@ class Reader(Generic[E]):
             self.name, limit=bounds.limit, overflow=bounds.overflow, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s,
             clock=host.clock, tell=bounds.tell,
         )  # fmt: skip
-        self._is_listening = False
+        self._is_begun = False
+        self._is_listening = False  # or may be: what is closed then
         self._is_closed = False
         self._is_patient = False  # a callback has nobody to tell at once, and outlasts an outage of the key
 
@@ -240,21 +241,30 @@ class Reader(Generic[E]):
 
     async def __anext__(self) -> E:
         if self._claims_start():
-            await self._host.runner.acall(self._listen())
+            try:
+                await self._host.runner.acall(self._listen())
+            except BaseException:
+                self._is_begun = False
+                raise
         event = await self._mailbox.aget()
         if event is None:
             raise StopAsyncIteration
         return cast("E", event)
 
     def _claims_start(self) -> bool:
-        if self._is_listening or self._is_closed:
+        if self._is_begun or self._is_closed:
             return False
-        self._is_listening = True
+        self._is_begun = self._is_listening = True
         return True
 
     def _begin(self) -> None:
         if self._claims_start():
-            self._host.runner.call(self._listen())
+            try:
+                self._host.runner.call(self._listen())
+            except BaseException:
+                # Ctrl-C, or a cancelled wait: perhaps nobody heard it, so the next step asks again.
+                self._is_begun = False
+                raise
 
     async def _listen(self) -> None:
         await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics, is_patient=self._is_patient))

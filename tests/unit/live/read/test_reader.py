@@ -437,6 +437,43 @@ print("end")
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["before_it_has_begun", "after_it_has_begun"])
+def test_a_first_step_that_is_cancelled_is_made_again_by_the_next_one(open_live, served, tools, is_late):
+    upstream, _, runner = served
+    live = open_live("AAPL", channels=["T"])
+    reader = live.trades()
+
+    async def read():
+        gate, reached = threading.Event(), threading.Event()
+        if not is_late:
+            runner.submit(_hold(reached, gate))
+            assert reached.wait(WAIT_S)
+        step = asyncio.create_task(anext(reader))
+        if is_late:
+            await tools.until(lambda: live._core._mailboxes)
+        else:
+            await asyncio.sleep(0)  # it has asked the loop thread, which is busy
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        gate.set()
+        async with asyncio.timeout(WAIT_S):
+            first = asyncio.create_task(anext(reader))
+            await tools.until(lambda: live._core._mailboxes)
+            await asyncio.to_thread(push, upstream, trade(1), trade(2))
+            return [(await first).ms, (await anext(reader)).ms]
+
+    assert asyncio.run(read()) == [1, 2]
+    assert len(reader._mailbox) == 0, "it is subscribed once"
+    reader.close()
+    assert live.topics()["readers"].to_list() == [1]
+
+
+async def _hold(reached, gate):
+    reached.set()
+    gate.wait(WAIT_S)
+
+
 def test_a_forked_child_ends_without_the_callbacks_of_its_parent(open_live):
     with open_live("AAPL").trades().on(print) as callback, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork with threads
