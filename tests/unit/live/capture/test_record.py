@@ -287,7 +287,8 @@ def test_closing_twice_gives_the_same_summary_and_a_loop_that_has_ended_does_no_
 
 def test_the_redactor_finds_a_key_in_every_form_and_leaves_the_length():
     redact = Redactor(Secret('ke"y/+%'))
-    for text in ('x ke"y/+% y', '{"m":"ke\\"y/+%"}', '{"m":"ke\\"y\\/+%"}', "?k=ke%22y%2F%2B%25", "?k=ke%22y%2f%2b%25", "/ke%22y/%2B%25"):
+    encoded = ("?k=ke%22y%2F%2B%25", "?k=ke%22y%2f%2b%25", "/ke%22y/%2B%25")
+    for text in ('x ke"y/+% y', '{"m":"ke\\"y/+%"}', '{"m":"ke\\"y\\/+%"}', *encoded):
         out = redact(text.encode())
         assert len(out) == len(text)
         assert b"*******" in out
