@@ -187,7 +187,7 @@ class LiveAccess:
         from massive_lab.live.macro.state import MacroState
 
         check_years(years)
-        if not stale_s > 0:
+        if not (isinstance(stale_s, int | float) and stale_s > 0):
             raise InvalidRequest(f"stale_s is {stale_s!r}.", hint="Give a number of seconds above 0.")
         lab, session = self._lab, self._session
         state = MacroState(indicators, stale_s=stale_s)
