@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from massive_lab.config import Secret
-from massive_lab.errors import ClosedError, InvalidRequest
+from massive_lab.errors import ClosedError
 from massive_lab.frames.reconcile import reconcile_bars
 from massive_lab.live import registry
 from massive_lab.live.macro.input import SYMBOLS
@@ -182,13 +182,12 @@ class LiveAccess:
         return macro
 
     def _macro(self, years: int, indicators: Sequence[str], stale_s: float) -> Macro:
-        from massive_lab.lab.macro import check_years, load_macro
+        from massive_lab.lab.macro import check_stale, check_years, load_macro
         from massive_lab.live.macro.macro import CHANNELS, Macro
         from massive_lab.live.macro.state import MacroState
 
         check_years(years)
-        if not (isinstance(stale_s, int | float) and stale_s > 0):
-            raise InvalidRequest(f"stale_s is {stale_s!r}.", hint="Give a number of seconds above 0.")
+        check_stale(stale_s)
         lab, session = self._lab, self._session
         state = MacroState(indicators, stale_s=stale_s)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from massive_lab.regime.classifier import LiveValues
     from massive_lab.regime.label import Regime
 
-__all__ = ["check_years", "load_macro", "load_regime"]
+__all__ = ["check_stale", "check_years", "load_macro", "load_regime"]
 
 _MOST_YEARS = 100
 _STAND_IN = "SANDBOX: the Nasdaq Composite stands in for the Nasdaq 100 (NDX)."
@@ -74,6 +74,12 @@ def check_years(years: object) -> None:
         raise InvalidRequest(
             f"years is {years!r}; a number from 1 to {_MOST_YEARS} is needed, 2 to warm every feature up."
         )
+
+
+def check_stale(stale_s: object) -> None:
+    """Refuse what is no age."""
+    if not isinstance(stale_s, Real) or not float(stale_s) > 0:
+        raise InvalidRequest(f"stale_s is {stale_s!r}.", hint="Give a number of seconds above 0.")
 
 
 async def _daily(session: Session, last: dt.date, years: int) -> pl.DataFrame:
