@@ -23,8 +23,8 @@ from massive_lab.clock import SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.decode.stream import Trade
 from massive_lab.live.policy import Policy
-from massive_lab.live.read.reader import Reader
 from massive_lab.live.read.mailbox import EVENT_BYTES
+from massive_lab.live.read.reader import Reader
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
 from massive_lab.telemetry import Telemetry
