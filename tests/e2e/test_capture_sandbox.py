@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,33 +16,11 @@ import massive_lab as ml
 from massive_lab import telemetry as t
 from massive_lab.live.capture.reader import Capture
 from massive_lab.sandbox.process import SandboxProcess
+from tests.e2e.ear import Ear
 
 WAIT_S = 30.0
 KEY = "sandbox"
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Ear:
-    """Telemetry that can be waited on."""
-
-    def __init__(self) -> None:
-        self.events: list[t.Event] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: t.Event) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._came:
-            assert self._came.wait_for(condition, WAIT_S), [type(event).__name__ for event in self.events[-20:]]
-
-    def of(self, kind: type) -> list:
-        return [event for event in list(self.events) if isinstance(event, kind)]
-
-    def n_events(self, cluster: str) -> int:
-        return sum(event.n_events for event in self.of(t.FrameReceived) if event.cluster == cluster)
 
 
 def served(sandbox: SandboxProcess, cluster: str) -> int:
