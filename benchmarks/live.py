@@ -34,9 +34,9 @@ from websockets.exceptions import ConnectionClosed
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret
 from massive_lab.live.hub import Hub
-from massive_lab.live.mailbox import Mailbox
+from massive_lab.live.read.mailbox import Mailbox
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.readers import Listener
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic
 
 SYMBOLS = ("AAPL", "MSFT", "SPY", "NVDA", "TSLA", "AMD", "META", "QQQ")

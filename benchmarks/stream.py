@@ -36,8 +36,8 @@ from websockets.asyncio.server import serve
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret
 from massive_lab.live.hub import Hub
-from massive_lab.live.mailbox import Mailbox
-from massive_lab.live.tables import RollingTable
+from massive_lab.live.read.mailbox import Mailbox
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
 from massive_lab.transports.runner import Runner
 from massive_lab.transports.websocket import connect

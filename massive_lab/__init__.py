@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from massive_lab.lab.core import aconnect, connect
     from massive_lab.lab.replay import replay
     from massive_lab.lab.sync import Lab
-    from massive_lab.live.mailbox import EventsDropped
+    from massive_lab.live.read.mailbox import EventsDropped
 
 __all__ = [
     "AsyncLab",
@@ -105,7 +105,7 @@ __all__ = [
 _MODULES = frozenset({"errors", "indicators", "regime", "sandbox", "schema"})
 _HOMES = {
     "AsyncLab": "lab.aio",
-    "EventsDropped": "live.mailbox",
+    "EventsDropped": "live.read.mailbox",
     "Lab": "lab.sync",
     "aconnect": "lab.core",
     "atr": "indicators",

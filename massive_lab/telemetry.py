@@ -378,7 +378,7 @@ class _Registration:
         self.failed = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Telemetry:
     """An ordered set of hooks; each client owns one.
 

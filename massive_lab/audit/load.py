@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from massive_lab.errors import InvalidRequest
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.schedule import Schedule
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.schedule import Schedule
 from massive_lab.live.topics import CLUSTERS, DEFAULT_CHANNELS
 from massive_lab.schema.plans import MAX_SNAPSHOT_TICKERS, PROXY_CALLS_PER_MINUTE
 from massive_lab.schema.symbols import Symbol, parse_many

@@ -42,7 +42,7 @@ from massive_lab.transports.runner import Runner
 
 if TYPE_CHECKING:
     from massive_lab.lab.sync import Lab
-    from massive_lab.live.reader import Reader
+    from massive_lab.live.read.reader import Reader
     from massive_lab.live.session import Live
     from massive_lab.regime.label import Regime
     from massive_lab.sandbox.client import SandboxControl

@@ -253,10 +253,10 @@ def _within(
         both = both.with_columns(first=pl.lit(-(-start // length) * length), since=pl.lit(start))
     if end is not None:
         both = both.with_columns(last=pl.lit(end // length * length), until=pl.lit(end))
+    # Before the bounds are narrowed, for which one of two would do: without a bar nothing says what should have come.
+    both = both.drop_nulls(["first", "last", "since", "until"])
     early, late = pl.col("since") - pl.col("since") % length, pl.col("until") - pl.col("until") % length + length
-    return both.with_columns(
-        first=pl.max_horizontal("first", early), last=pl.min_horizontal("last", late)
-    ).drop_nulls(["first", "last", "since", "until"])  # fmt: skip
+    return both.with_columns(first=pl.max_horizontal("first", early), last=pl.min_horizontal("last", late))
 
 
 def _steps(ticks: pl.DataFrame) -> list[pl.DataFrame]:

@@ -23,7 +23,7 @@ from massive_lab.gateway.frames import status
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.polling import Poller
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
 from massive_lab.live.topics import Topic

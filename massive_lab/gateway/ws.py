@@ -30,7 +30,7 @@ from massive_lab.gateway.subscriptions import Subscriptions, Upstream
 from massive_lab.gateway.tokens import TokenBook
 from massive_lab.live.gaps import Filler
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.polling import Poller
 from massive_lab.live.topics import Topic
 from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from massive_lab.config import Secret
-from massive_lab.errors import ClosedError, InvalidRequest
+from massive_lab.errors import ClosedError
 from massive_lab.frames.reconcile import reconcile_bars
 from massive_lab.live import registry
-from massive_lab.live.macro_input import SYMBOLS
+from massive_lab.live.macro.input import SYMBOLS
 from massive_lab.live.session import Live
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame, outage_frame, warning_frame
 from massive_lab.loaders.backfill import Backfiller
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from massive_lab.lab.core import Core
     from massive_lab.live.capture.record import Recording
     from massive_lab.live.duplicates import LoadWatch
-    from massive_lab.live.macro import Macro
-    from massive_lab.live.macro_input import Loaded
+    from massive_lab.live.macro.input import Loaded
+    from massive_lab.live.macro.macro import Macro
     from massive_lab.loaders.session import Session
     from massive_lab.transports.runner import Runner
 
@@ -57,7 +57,7 @@ class LiveAccess:
         self._lives = lives
         self._conditions: pl.DataFrame | None = None
         self._loads = loads
-        loads.finder.streamed = self._streamed
+        loads.finder.streamed = _streamed_by(lab)
 
     def __call__(self, symbols: Symbols, channels: Sequence[str] | None = None) -> Live:
         """Live data of some symbols, at once: the socket is opened in the background.
@@ -125,7 +125,8 @@ class LiveAccess:
             raise ClosedError("The client is closed.", hint="Connect again.")
         plan = self._session.plan
         recording = Recording(path, lab.settings, self._runner, plan=plan.tier if plan else None)
-        lab._parts.recordings.append(recording)
+        recordings = lab._parts.recordings
+        recordings[:] = [*(other for other in recordings if not other.is_closed), recording]
         if lab.closed:
             recording.end()  # the client was closed meanwhile, and may not have seen it
         return recording
@@ -146,7 +147,7 @@ class LiveAccess:
 
         Returns
         -------
-        massive_lab.live.macro.Macro
+        massive_lab.live.macro.macro.Macro
             Its history is loaded; wait for its subscriptions with ``wait_live``.
 
         Raises
@@ -181,13 +182,12 @@ class LiveAccess:
         return macro
 
     def _macro(self, years: int, indicators: Sequence[str], stale_s: float) -> Macro:
-        from massive_lab.lab.macro import check_years, load_macro
-        from massive_lab.live.macro import CHANNELS, Macro
-        from massive_lab.live.macro_state import MacroState
+        from massive_lab.lab.macro import check_stale, check_years, load_macro
+        from massive_lab.live.macro.macro import CHANNELS, Macro
+        from massive_lab.live.macro.state import MacroState
 
         check_years(years)
-        if not stale_s > 0:
-            raise InvalidRequest(f"stale_s is {stale_s!r}.", hint="Give a number of seconds above 0.")
+        check_stale(stale_s)
         lab, session = self._lab, self._session
         state = MacroState(indicators, stale_s=stale_s)
 
@@ -243,7 +243,7 @@ class LiveAccess:
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         from massive_lab.lab.reconcile import check_choice, ticks_and_bars
 
-        check_choice(timeframe, source)
+        check_choice(live, timeframe, source)
         if self._conditions is None:
             self._conditions = await conditions(self._session)
         trades, bars, gaps = await ticks_and_bars(self._session, live, symbols, timeframe, source)
@@ -311,9 +311,6 @@ class LiveAccess:
             lab.settings = settings
             self._session.use_key(key)
 
-    def _streamed(self) -> set[str]:
-        return {symbol for hub in registry.hubs(self._lab.settings) for symbol in hub.streamed()}
-
     async def _outages(self) -> pl.DataFrame:
         return outage_frame(outage for hub in registry.hubs(self._lab.settings) for outage in hub.outages())
 
@@ -334,4 +331,15 @@ class LiveAccess:
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self._lab.settings.sandbox else ""
-        return f"<{label}live feeds of {self._lab.settings.ws_url}>"
+        return f"<{label}live feeds of {self._lab.settings.ws_url}{', closed' if self._lab.closed else ''}>"
+
+
+def _streamed_by(lab: Core) -> Callable[[], set[str]]:
+    # Weakly: the telemetry that asks outlives a client that was forgotten while its feeds end.
+    known = weakref.ref(lab)
+
+    def streamed() -> set[str]:
+        client = known()
+        return set() if client is None else {s for hub in registry.hubs(client.settings) for s in hub.streamed()}
+
+    return streamed

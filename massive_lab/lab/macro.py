@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from massive_lab.errors import InvalidRequest
-from massive_lab.live.macro_input import SYMBOLS, Loaded, last_finished, running_day
+from massive_lab.live.macro.input import SYMBOLS, Loaded, last_finished, running_day
 from massive_lab.loaders.history import bars
 from massive_lab.loaders.reference import server_now_ns
 from massive_lab.loaders.session import Session
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from massive_lab.regime.classifier import LiveValues
     from massive_lab.regime.label import Regime
 
-__all__ = ["check_years", "load_macro", "load_regime"]
+__all__ = ["check_stale", "check_years", "load_macro", "load_regime"]
 
 _MOST_YEARS = 100
 _STAND_IN = "SANDBOX: the Nasdaq Composite stands in for the Nasdaq 100 (NDX)."
@@ -57,7 +57,7 @@ async def load_regime(session: Session, as_of: object, years: int, live: bool) -
 
 
 async def load_macro(session: Session, years: int, *, minutes: bool) -> Loaded:
-    """What `massive_lab.live.macro.Macro` begins with: as `load_regime`, with bars of the minutes since the last close."""
+    """What `massive_lab.live.macro.macro.Macro` begins with: as `load_regime`, with bars of the minutes since the last close."""
     async with session.load("macro", SYMBOLS) as load:
         now = await server_now_ns(load)
     last = last_finished(now)
@@ -74,6 +74,12 @@ def check_years(years: object) -> None:
         raise InvalidRequest(
             f"years is {years!r}; a number from 1 to {_MOST_YEARS} is needed, 2 to warm every feature up."
         )
+
+
+def check_stale(stale_s: object) -> None:
+    """Refuse what is no age."""
+    if not isinstance(stale_s, Real) or not float(stale_s) > 0:
+        raise InvalidRequest(f"stale_s is {stale_s!r}.", hint="Give a number of seconds above 0.")
 
 
 async def _daily(session: Session, last: dt.date, years: int) -> pl.DataFrame:

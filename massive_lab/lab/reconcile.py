@@ -19,8 +19,10 @@ _CHANNELS = {"1m": "AM", "1s": "A"}
 _SPANS = {"1m": dt.timedelta(minutes=1), "1s": dt.timedelta(seconds=1)}
 
 
-def check_choice(timeframe: str, source: str) -> None:
+def check_choice(live: object, timeframe: str, source: str) -> None:
     """Refuse what is no choice, before anything is asked for."""
+    if not isinstance(live, Live):
+        raise InvalidRequest(f"{live!r} is not a feed.", hint="Give what lab.live(symbols, channels=('T', 'AM')) returned.")
     if timeframe not in _CHANNELS:
         raise InvalidRequest(f"timeframe is {timeframe!r}.", hint="Use '1s' or '1m'.")
     if source not in ("stream", "rest"):

@@ -11,15 +11,15 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.errors import ClosedError, MassiveLabError, SubscriptionFailed, TransportError
-from massive_lab.live.callbacks import Callback
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
-from massive_lab.live.mailbox import Mailbox
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.polling import Poller
+from massive_lab.live.read.callbacks import Callback
+from massive_lab.live.read.mailbox import Mailbox
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
 from massive_lab.live.views import STATUS_COLUMNS, TOPIC_COLUMNS, gap_frame
 from massive_lab.telemetry import CALLER, Telemetry
@@ -56,6 +56,7 @@ class Core(Listener):
         self.is_closed = False
         self.broken: Exception | None = None
         self._settings = settings
+        self.is_sandbox = settings.sandbox
         self._telemetry = telemetry
         self.clock = clock
         self._poller = poller
@@ -65,6 +66,7 @@ class Core(Listener):
         self._refusal: MassiveLabError | None = None
         self._settled = asyncio.Event()
         self._life = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
         self.ended = threading.Event()
         self._readers: list[HubReader] = []
         self._mailboxes: dict[Mailbox, list[HubReader]] = {}
@@ -147,7 +149,9 @@ class Core(Listener):
             if self.is_closed:
                 mailbox.close()
                 return
-            opened = self._mailboxes.setdefault(mailbox, [])
+            if mailbox in self._mailboxes:
+                return  # asked again by a step that had been cancelled, when the one before had been heard
+            opened = self._mailboxes[mailbox] = []
             caller = CALLER.get() or self._caller
             for topic in topics:
                 if (error := self.failures.get(topic)) is not None:
@@ -165,6 +169,12 @@ class Core(Listener):
 
     async def aclose(self) -> None:
         self.is_closed = True
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="massive_lab session close")
+        # A cancelled caller must not leave a socket behind.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         async with self._life:
             for mailbox in list(self._mailboxes):
                 mailbox.close()

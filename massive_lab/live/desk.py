@@ -77,12 +77,14 @@ class Desk:
                 hub.emit(t.TopicOpened(now, hub.cluster, topic.wire))
             elif isinstance(outcome, Confirmed):
                 hub.watch.confirmed(topic)
+                hub.gaps.confirmed(topic)
                 hub.emit(t.TopicConfirmed(now, hub.cluster, topic.wire))
                 for reader_id in hub.book.readers(topic):
                     self.readers[reader_id].listener.confirmed(topic)
             elif isinstance(outcome, Closed):
                 hub.routes.close(topic)
                 hub.watch.closed(topic)
+                hub.gaps.closed(topic)
                 hub.emit(t.TopicClosed(now, hub.cluster, topic.wire))
             else:
                 self._tell_denied(outcome)

@@ -7,7 +7,7 @@ the exchange and marked ``backfill``. Lost again, the task is cancelled and the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from massive_lab import telemetry as t
@@ -61,6 +61,14 @@ class Gaps:
         """A frame came over the live socket; gives back what is to be delivered."""
         return self._stitcher.heard(messages, now_ns)
 
+    def asked(self, topics: Iterable[Topic]) -> None:
+        """The stream was asked for topics: it may begin with what REST has told of them, however long ago that was."""
+        hub = self._hub
+        told = [event for topic in topics for event in hub.routes.told_by_rest(topic)]
+        hub.fallback.expect([event for event in told if event.source == "poll"])
+        if filled := [event for event in told if event.source == "backfill"]:
+            self._stitcher.expect(filled, hub.clock.now_ns())
+
     def polled(self, events: Sequence[Event], now_ns: int) -> None:
         """Events of a poll are delivered."""
         self._stitcher.told(events, now_ns)
@@ -88,6 +96,20 @@ class Gaps:
         self._tell()
         if not self._stitcher.is_idle:
             self._task = hub.tasks.start("stitch", self._run, once=False)
+
+    def confirmed(self, topic: Topic) -> None:
+        """The stream brings a topic, or brings it again."""
+        self._stitcher.confirmed(topic)
+
+    def closed(self, topic: Topic) -> None:
+        """A topic is no longer wanted."""
+        self._stitcher.closed(topic)
+        self._tell()
+
+    def give_up(self, reason: str) -> None:
+        """No gap is filled any more of those that wait."""
+        self._stitcher.give_up_all(reason)
+        self._tell()
 
     def rows(self) -> list[Span]:
         """The gaps so far, the last 10,000: one for each outage and topic."""

@@ -16,28 +16,29 @@ import polars as pl
 from massive_lab import telemetry as t
 from massive_lab.clock import Clock
 from massive_lab.config import ProxyToken, Secret
-from massive_lab.decode.stream import Message, Status, StreamDecoder
-from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError
+from massive_lab.decode.stream import Message, Status
+from massive_lab.errors import MassiveLabError, TransportError
 from massive_lab.live.beyond import Beyond
-from massive_lab.live.budget import Budget
 from massive_lab.live.desk import Desk
-from massive_lab.live.fallback import Fallback
-from massive_lab.live.feed import Connector, Feed, Socket
 from massive_lab.live.gaps import Filler, Gaps
-from massive_lab.live.machine import Recovery
 from massive_lab.live.outcomes import Closed, Outcome
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
-from massive_lab.live.readers import HubReader, Listener
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.fallback import Fallback
+from massive_lab.live.poll.polling import Poller
+from massive_lab.live.readers import HubReader, Listener, bare
 from massive_lab.live.refs import Book
-from massive_lab.live.refusal import Refusal
 from massive_lab.live.routes import Routes, Sink
 from massive_lab.live.steward import Steward, in_regular_hours
-from massive_lab.live.taps import HeardClock, RestEar, Tap
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
 from massive_lab.live.views import status_row, topic_frame
 from massive_lab.live.watch import Outage, Watch
+from massive_lab.live.wire.feed import Connector, Feed, Socket
+from massive_lab.live.wire.intake import Intake
+from massive_lab.live.wire.machine import Recovery
+from massive_lab.live.wire.refusal import Refusal
+from massive_lab.live.wire.taps import HeardClock, RestEar, Tap
 from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
@@ -82,6 +83,7 @@ class Hub:
         Why the server will not have us now, if so.
     beyond : Beyond
         What the server tells of itself.
+    is_closed : bool
     taps : list of Tap
         Hear every byte in and out, in order.
     heard : (bytes, sequence of Message)
@@ -112,26 +114,25 @@ class Hub:
         self.policy = policy or Policy()
         self.book = Book(cluster, self.policy, answers_late=isinstance(key, ProxyToken))
         self.routes = Routes()
-        self._decoder = StreamDecoder()
+        self._intake = Intake()
         self.feed = Feed(
             cluster, url, key, self, clock=clock, policy=self.policy, jitter=self._draw, connector=self._connect
         )
         self._telemetries: list[t.Telemetry] = []
         self.desk = Desk(self)
+        self.refusal = Refusal(self)
         requests = itertools.count(1)
         self.tasks = Tasks(
-            f"massive_lab {cluster}", self._failed, lambda name: RestEar(cluster, self.taps, requests, name)
+            f"massive_lab {cluster}", self.refusal.fault, lambda name: RestEar(cluster, self.taps, requests, name)
         )
         self.steward = Steward(self, self._ask_market)
         self.watch = Watch(self, self.policy, is_synthetic=is_synthetic)
         self.gaps = Gaps(self)
         self.fallback = Fallback(self, self.policy, [poller] if poller else [], budget)
-        self._is_closed = False
-        self._last_frame = b""
+        self.is_closed = False
         self.heard: tuple[bytes, Sequence[Message]] = b"", ()
         self._since_ns = clock.now_ns()
         self.errors: deque[MassiveLabError] = deque(maxlen=_KEPT)
-        self.refusal = Refusal(self)
         self.beyond = Beyond(self)
         self.counts = {"frames": 0, "events": 0, "bytes": 0, "quarantined": 0, "reconnects": 0, "polls": 0, "sent": 0}
 
@@ -229,12 +230,8 @@ class Hub:
         now_ns = self.clock.now_ns()
         for tap in self.taps:
             tap.received(self.cluster, data)
-        messages = self._decoder.decode(data)
+        messages = self._intake.take(data)
         self.heard = data, messages
-        if data == self._last_frame:
-            # Sent again: its events carry the same sequence numbers. Only what answers us may repeat itself.
-            messages = [message for message in messages if isinstance(message, Status)]
-        self._last_frame = data
         if self.gaps.is_online:
             messages = self.gaps.heard(self.fallback.without_repeats(messages), now_ns)
         touched, others = self.routes.dispatch(messages, now_ns)
@@ -250,7 +247,7 @@ class Hub:
         counts["bytes"] += len(data)
         if self._is_heard():
             self.emit(t.FrameReceived(self.now(), self.cluster, n_events, len(data), by_topic))
-        for fault in self._decoder.take_faults():
+        for fault in self._intake.take_faults():
             counts["quarantined"] += 1
             self.emit(t.EventQuarantined(self.now(), self.cluster, fault.reason, fault.excerpt))
         return [message for message in others if isinstance(message, Status)] if others else ()
@@ -296,7 +293,7 @@ class Hub:
         self.gaps.offline(error)
         self.beyond.forget()
         self.watch.offline(error.message)
-        self.errors.append(error)
+        self.keep(error)
         self.book.offline()
         self.steward.kick()
 
@@ -308,6 +305,10 @@ class Hub:
         """The server will not have us. REST serves what it can; what is wanted stays wanted, for `retry`."""
         self.refusal.begin(error, for_good=True)
 
+    def keep(self, error: MassiveLabError) -> None:
+        """An error for ``live.errors``."""
+        self.errors.append(bare(error))
+
     def changed(self) -> None:
         """Tell what the machine went through, and act on it."""
         machine = self.feed.machine
@@ -317,13 +318,14 @@ class Hub:
             self.emit(t.FeedStateChanged(self.now(), self.cluster, change.previous, change.state, change.reason))
             if change.state == "live":
                 self.fallback.end()
+                self.fallback.live_at = self.now()
         self.steward.kick()
 
     # ---- life
 
     async def retry(self, key: Secret | None = None) -> None:
-        """Try again now; see `massive_lab.live.refusal.Refusal.retry`."""
-        if not self._is_closed:
+        """Try again now; see `massive_lab.live.wire.refusal.Refusal.retry`."""
+        if not self.is_closed:
             await self.refusal.retry(key)
 
     @property
@@ -336,16 +338,9 @@ class Hub:
         """All that are open."""
         return list(self.desk.readers.values())
 
-    def _failed(self, name: str, error: BaseException) -> None:
-        wrapped = ConnectionLost(f"{self.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
-        wrapped.__cause__ = error
-        self.errors.append(wrapped)
-        if name not in ("polling", "stitch") and not self._is_closed:
-            self.over(wrapped)
-
     async def aclose(self) -> None:
         """Close the socket and end every task. Idempotent."""
-        self._is_closed = True
+        self.is_closed = True
         self.fallback.end()
         self.feed.machine.close()
         await self.tasks.aclose()
@@ -396,6 +391,6 @@ class Hub:
             "since": self._since_ns,
             "topics": len(self.book.wanted),
             "readers": len(self.desk.readers),
-            "unknown": sum(self._decoder.unknown.values()),
+            "unknown": self._intake.n_unknown,
             **self.fallback.status(),
         }

@@ -78,7 +78,7 @@ class Policy:
     mailbox_events: int = 100_000
     """Default bound of a reader, in events."""
     mailbox_bytes: int | None = 64 * 2**20
-    """Default bound of a reader, in bytes as `massive_lab.live.mailbox.EVENT_BYTES` counts them; None: no bound."""
+    """Default bound of a reader, in bytes as `massive_lab.live.read.mailbox.EVENT_BYTES` counts them; None: no bound."""
     mailbox_age_s: float | None = 600.0
     """Default bound of a reader: how long its oldest event may wait; None: no bound."""
     table_rows: int = 200_000

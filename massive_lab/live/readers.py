@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from massive_lab.errors import MassiveLabError, SubscriptionFailed, TransportError
 from massive_lab.live.refs import Denied
 from massive_lab.live.routes import Sink
 from massive_lab.live.topics import Topic
 
-__all__ = ["HubReader", "Listener", "denial", "failure"]
+__all__ = ["HubReader", "Listener", "bare", "denial", "failure"]
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Listener:
@@ -53,4 +56,13 @@ def denial(denied: Denied) -> SubscriptionFailed:
 def failure(topic: Topic, cause: TransportError) -> SubscriptionFailed:
     error = SubscriptionFailed(topic.wire, cause.message.rstrip("."), symbol=topic.symbol, hint=cause.hint)
     error.__cause__ = cause
+    return error
+
+
+def bare(error: E) -> E:
+    """An error without the frames it passed through, which would keep sockets and answers alive."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
     return error

@@ -104,7 +104,7 @@ class Book:
             When the connection may not hold another topic of this sort. The book is unchanged.
         """
         outcomes = self._make_room(topic)
-        if self._tries.pop(topic, None) is not None:
+        if self._tries.pop(topic, None) is not None or self._is_given_back(topic):
             self._held.pop(topic, None)
             self._again.pop(topic, None)
             self._doubtful.add(topic)
@@ -127,6 +127,10 @@ class Book:
         if not want.readers:
             self._linger[topic] = now + self._policy.linger_s
         return self.tick(now)
+
+    def _is_given_back(self, topic: Topic) -> bool:
+        """Whether an unsubscribe of it is under way."""
+        return self._flight is not None and self._flight.action == "unsubscribe" and topic in self._flight.open
 
     def _make_room(self, topic: Topic) -> list[Outcome]:
         cap = cap_of(topic)
@@ -212,6 +216,7 @@ class Book:
         self._held.pop(topic, None)
         self._tries.pop(topic, None)
         self._again.pop(topic, None)
+        self._doubtful.discard(topic)
         if self._flight is not None and self._flight.action == "unsubscribe":
             self._flight.open.pop(topic, None)
             self._settle()

@@ -13,12 +13,12 @@ from typing import get_args
 from massive_lab.clock import Clock
 from massive_lab.config import Secret, Settings
 from massive_lab.errors import InvalidRequest
-from massive_lab.live.budget import Budget
-from massive_lab.live.feed import Connector
 from massive_lab.live.gaps import Filler
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.polling import Poller
+from massive_lab.live.wire.feed import Connector
 from massive_lab.telemetry import Telemetry
 from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster

@@ -112,6 +112,12 @@ class Routes:
         """The counts of a topic."""
         return self._tallies.get((EVENT_TYPES[topic.channel], topic.symbol))
 
+    def told_by_rest(self, topic: Topic) -> list[Event]:
+        """The newest event of each symbol of a topic, where it did not come by the stream."""
+        routes = self._by_type[EVENT_TYPES[topic.channel]]
+        found = routes.values() if topic.is_wildcard else filter(None, [routes.get(topic.symbol)])
+        return [route.last for route in found if route.last is not None and route.last.source != "stream"]
+
     def last_streamed(self) -> Event | None:
         """Of the newest events of all symbols, the one the stream brought last."""
         newest: Event | None = None
@@ -205,7 +211,8 @@ class Routes:
                 is_stale = event.ms < route.ms and getattr(sink, "keeps_newest_only", False)
                 if not is_stale and moment_ms(event) >= since_ms.get(sink, 0):
                     sink.inbox.append(event)
-            if event.ms > route.ms:
+            # Of rows of one instant the last is the newest; what the stream brought in it stays.
+            if event.ms > route.ms or (event.ms == route.ms and route.last is not None and route.last.source == "backfill"):
                 route.ms = event.ms
                 route.last = event
         return touched

@@ -13,14 +13,14 @@ from massive_lab.clock import Clock
 from massive_lab.config import Settings
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, Trade
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError, Timeout
-from massive_lab.live.callbacks import Callback, join_all
-from massive_lab.live.columns import newest_frame
 from massive_lab.live.core import Core
 from massive_lab.live.gaps import Filler
-from massive_lab.live.mailbox import Overflow
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller
-from massive_lab.live.reader import Bounds, Reader
+from massive_lab.live.poll.polling import Poller
+from massive_lab.live.read.callbacks import Callback, join_all
+from massive_lab.live.read.columns import newest_frame
+from massive_lab.live.read.mailbox import Overflow
+from massive_lab.live.read.reader import Bounds, Reader
 from massive_lab.live.topics import topics_for
 from massive_lab.schema.symbols import Symbol
 from massive_lab.telemetry import Telemetry
@@ -73,7 +73,6 @@ class Live:
         if not topics:
             raise InvalidRequest("The list of symbols is empty.", hint="Give at least one, for example ['AAPL'].")
         self.symbols = tuple(symbol.text for symbol in symbols)
-        self._is_sandbox = settings.sandbox
         self._runner = runner
         self._core = Core(settings, runner, telemetry, clock, poller, topics, policy or Policy(), user_code(), filler)
         runner.spawn(self._core.start(), name="live session")
@@ -100,11 +99,11 @@ class Live:
         limit : int, optional
             Events the reader may fall behind while it iterates; default 100,000.
         max_bytes : int, optional
-            The same in bytes, by `massive_lab.live.mailbox.EVENT_BYTES`; default 64 MiB.
+            The same in bytes, by `massive_lab.live.read.mailbox.EVENT_BYTES`; default 64 MiB.
         max_age_s : float, optional
             Seconds an event may wait for the reader; default 600.
         overflow : {"drop_oldest", "close", "latest"}
-            What happens when one of the three is passed; see `massive_lab.live.mailbox`. Trades are never conflated.
+            What happens when one of the three is passed; see `massive_lab.live.read.mailbox`. Trades are never conflated.
 
         Raises
         ------
@@ -198,7 +197,7 @@ class Live:
     # ---- what is known
 
     def topics(self) -> pl.DataFrame:
-        """The session's topics: ``cluster topic readers state since messages bytes last_event duplicates_avoided``.
+        """The session's topics: ``cluster topic readers state since messages bytes last_event duplicates_avoided callers``.
 
         ``readers`` counts all of the process, not of this session alone.
         """
@@ -301,7 +300,7 @@ class Live:
         await self.aclose()
 
     def __repr__(self) -> str:
-        label = "SANDBOX " if self._is_sandbox else ""
+        label = "SANDBOX " if self._core.is_sandbox else ""
         if self.is_closed:
             state = "closed"
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from massive_lab import telemetry as t
 from massive_lab.errors import ConnectionLost, Timeout
-from massive_lab.live.feed import within
+from massive_lab.live.wire.feed import within
 from massive_lab.schema.session import phase_at
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Steward:
                 await hub.feed.send(json.dumps({"action": send.action, "params": ",".join(wires)}))
             except ConnectionLost:
                 return  # the reader of the socket sees the same loss and tells it
+            if send.action == "subscribe":
+                hub.gaps.asked(send.topics)
             hub.counts["sent"] += 1
             for tap in hub.taps:
                 tap.sent(hub.cluster, send.action, wires)

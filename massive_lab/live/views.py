@@ -95,8 +95,9 @@ def gap_frame(gaps: Iterable[Span]) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``cluster topic start end cause state events reason``. Nothing was received in ``(start, end)``, UTC by the local
-        clock; ``end`` is null while the socket is down. ``state`` is ``open``, ``filling``, ``filled``, ``partial`` or
+        ``cluster topic start end cause state events reason``. The stream did not bring the topic in ``(start, end)``, UTC by
+        the local clock; ``end`` is null while the socket is down, then the return of the socket until the server has
+        confirmed the topic again, and that moment from then on. ``state`` is ``open``, ``filling``, ``filled``, ``partial`` or
         ``unfilled``; ``events`` counts those delivered from the history of REST; ``reason`` says why a gap is not filled, and
         is null otherwise.
     """

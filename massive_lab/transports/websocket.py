@@ -1,7 +1,7 @@
 """The WebSocket as a pipe of bytes: open, read, write, close, with this library's errors.
 
 The only home of the `websockets` library. Nothing is parsed here and nothing reconnects here; what an end of the
-connection means is decided in `massive_lab.live.feed`.
+connection means is decided in `massive_lab.live.wire.feed`.
 """
 
 from __future__ import annotations

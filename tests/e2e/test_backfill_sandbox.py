@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import polars as pl
 import pytest
@@ -13,30 +12,11 @@ import massive_lab as ml
 from massive_lab import telemetry as t
 from massive_lab.live.registry import n_hubs
 from massive_lab.sandbox.process import SandboxProcess
+from tests.e2e.ear import Ear
 
 WAIT_S = 30.0
 TRADE = ("ms", "price", "size", "exchange")
 QUOTE = ("ms", "bid_price", "bid_size", "bid_exchange", "ask_price", "ask_size", "ask_exchange")
-
-
-class Ear:
-    """Telemetry that can be waited on."""
-
-    def __init__(self) -> None:
-        self.events: list[t.Event] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: t.Event) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._came:
-            assert self._came.wait_for(condition, WAIT_S), [type(event).__name__ for event in self.events[-20:]]
-
-    def of(self, kind: type) -> list:
-        return [event for event in list(self.events) if isinstance(event, kind)]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest_asyncio
 from massive_lab import telemetry as t
 from massive_lab.clock import ManualClock
 from massive_lab.errors import ConnectionLost
-from massive_lab.live.tables import RollingTable
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.transports.websocket import connect
 from tests.property.upstream import JUNK, World, id_of
 from tests.unit.live.conftest import Bench, Ears, Inbox, Upstream
@@ -193,7 +193,8 @@ async def test_reset_in_the_middle_of_a_frame(n_bytes, start):
 
 @pytest.mark.asyncio
 async def test_half_open_is_found_by_the_ping(start):
-    drill = await start(ping_s=0.05, ping_timeout_s=0.05)
+    # Seconds: a machine that is slow to answer for a moment must not pass for one that is gone.
+    drill = await start(ping_s=0.05, ping_timeout_s=2.0)
     drill.server_side.transport.pause_reading()  # the ping is never answered, and nothing says goodbye
     await drill.bench.until(lambda: drill.hub.errors)
     await drill.recover(2)

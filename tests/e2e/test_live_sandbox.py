@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import polars as pl
 import pytest
@@ -14,6 +13,7 @@ from massive_lab import telemetry as t
 from massive_lab.errors import SubscriptionFailed
 from massive_lab.live.registry import n_hubs
 from massive_lab.sandbox.process import SandboxProcess
+from tests.e2e.ear import Ear
 
 WAIT_S = 30.0
 
@@ -22,33 +22,6 @@ WAIT_S = 30.0
 def sandbox() -> Iterator[SandboxProcess]:
     with SandboxProcess(seed=7, paused=True) as process:
         yield process
-
-
-class Ear:
-    """Telemetry that can be waited on."""
-
-    def __init__(self) -> None:
-        self.events: list[t.Event] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: t.Event) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._came:
-            assert self._came.wait_for(condition, WAIT_S), [type(event).__name__ for event in self.events[-20:]]
-
-    def of(self, kind: type) -> list:
-        return [event for event in list(self.events) if isinstance(event, kind)]
-
-    def by_topic(self) -> Counter[tuple[str, str]]:
-        counts: Counter[tuple[str, str]] = Counter()
-        for event in self.of(t.FrameReceived):
-            for topic, n in event.by_topic:
-                counts[event.cluster, topic] += n
-        return counts
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 import massive_lab as ml
 from massive_lab.errors import ClosedError, InvalidRequest, Timeout
-from massive_lab.live.macro import Macro
+from massive_lab.live.macro.macro import Macro
 from massive_lab.live.registry import n_hubs
 from massive_lab.sandbox import SandboxProcess
 
@@ -192,7 +192,7 @@ def test_from_an_event_loop(sandbox: SandboxProcess) -> None:
 
 def test_what_it_cannot_do_is_said_before_anything_is_asked(lab: ml.Lab) -> None:
     before = lab.load_report().requests
-    for wrong in ({"years": 0}, {"stale_s": 0}, {"indicators": ["session_vwap"]}, {"indicators": "ema_20"}):
+    for wrong in ({"years": 0}, {"stale_s": 0}, {"stale_s": "30"}, {"indicators": ["session_vwap"]}, {"indicators": "ema_20"}):
         with pytest.raises(InvalidRequest):
             lab.live.macro(**wrong)
     assert lab.load_report().requests == before

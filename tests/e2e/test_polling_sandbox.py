@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import polars as pl
 import pytest
 
 import massive_lab as ml
 from massive_lab import telemetry as t
 from massive_lab.sandbox.process import SandboxProcess
+from tests.e2e.ear import Ear
 
 WAIT_S = 30.0
 TEN = ["SPY", "AAPL", "MSFT", "QQQ", "I:SPX", "I:NDX", "I:VIX"]
-
-
-class Ear:
-    """Telemetry that can be waited on."""
-
-    def __init__(self) -> None:
-        self.events: list[t.Event] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: t.Event) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._came:
-            assert self._came.wait_for(condition, WAIT_S), [type(event).__name__ for event in self.events[-20:]]
-
-    def of(self, kind: type) -> list:
-        return [event for event in list(self.events) if isinstance(event, kind)]
-
-    def states(self) -> list[str]:
-        return [event.state for event in self.of(t.FeedStateChanged)]
 
 
 def most_in_a_minute(times: list[float]) -> int:

@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the README and the page on live data show is what happens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 
 import massive_lab as ml
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = {
+    f"{page} {n}": block
+    for page in ("README.md", "docs/live.md")
+    for n, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL))
+}
 
 
 def test_the_transcript_prints_what_it_says() -> None:
@@ -27,7 +32,7 @@ def test_the_transcript_prints_what_it_says() -> None:
     assert runner.tries >= 5
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+@pytest.mark.parametrize("block", PYTHON.values(), ids=PYTHON)
 def test_the_examples_run(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"ml": ml})
 

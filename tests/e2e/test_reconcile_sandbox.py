@@ -133,6 +133,8 @@ def _refusals(lab: ml.Lab, live: Live) -> None:
         lab.live.reconcile(live, timeframe="5m")
     with pytest.raises(InvalidRequest, match="bars is 'file'"):
         lab.live.reconcile(live, bars="file")
+    with pytest.raises(InvalidRequest, match="'AAPL' is not a feed"):
+        lab.live.reconcile("AAPL")
     with pytest.raises(InvalidRequest, match="no topic"):
         lab.live.reconcile(live, "MSFT")
     with lab.live(["AAPL"], channels=("T",)) as lone, pytest.raises(InvalidRequest, match="no topic AM"):

@@ -10,13 +10,15 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from massive_lab.clock import SystemClock
+import soak.live
+from massive_lab.clock import Clock, ManualClock, SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
@@ -94,17 +96,29 @@ def vendor() -> Iterator[tuple[Vendor, Runner, Callable[..., Live]]]:
         server = server_thread.call(start())
         settings = Settings(Secret("test-key"), ws_url=server.url)
 
-        def mount(*symbols: str, telemetry: Telemetry | None = None, channels: tuple[str, ...] = ("T", "Q")) -> Live:
-            return Live(settings, runner, telemetry or Telemetry(), SystemClock(), None, parse_many(symbols), channels)
+        def mount(
+            *symbols: str,
+            telemetry: Telemetry | None = None,
+            channels: tuple[str, ...] = ("T", "Q"),
+            clock: Clock | None = None,
+        ) -> Live:
+            telemetry, clock = telemetry or Telemetry(), clock or SystemClock()
+            return Live(settings, runner, telemetry, clock, None, parse_many(symbols), channels)
 
         yield server, runner, mount
         assert n_hubs() == 0
         server_thread.call(server.stop())
 
 
+async def _advance(clock: ManualClock, seconds: float) -> None:
+    clock.advance(seconds)
+
+
 def test_subscription_lifecycle_without_duplicates(vendor: Any) -> None:
     """Twelve widgets want overlapping symbols, come and go, and the server sees each topic once and in the end none."""
-    server, _, mount = vendor
+    server, runner, mount_on = vendor
+    clock = ManualClock()  # the linger must not run out while widgets come and go, however slow the machine
+    mount = partial(mount_on, clock=clock)
     heard: list[WireSent] = []
     telemetry = Telemetry()
     telemetry.add(lambda event: heard.append(event) if isinstance(event, WireSent) else None)
@@ -122,6 +136,7 @@ def test_subscription_lifecycle_without_duplicates(vendor: Any) -> None:
     assert counts == Counter(f"{channel}.{symbol}" for channel in "TQ" for symbol in ("AAPL", "MSFT", "SPY"))
     sent = [topic for event in heard if event.action == "subscribe" for topic in event.topics]
     assert Counter(sent) == counts, "what we say we sent is what the server got"
+    runner.call(_advance(clock, 1.1))
     with server.changed:
         assert server.changed.wait_for(lambda: server.held == {"T.AAPL", "Q.AAPL"}, WAIT_S)
     keep.close()
@@ -130,7 +145,7 @@ def test_subscription_lifecycle_without_duplicates(vendor: Any) -> None:
 
 def _things() -> Counter[str]:
     gc.collect()
-    return Counter(type(thing).__module__ + "." + type(thing).__qualname__ for thing in gc.get_objects())
+    return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
 
 
 def test_memory_over_mount_cycles(vendor: Any) -> None:
@@ -200,3 +215,8 @@ def test_fallback_within_100_ms(how: str) -> None:
         world.check()
     finally:
         world.close()
+
+
+def test_a_second_of_the_soak_loses_no_trade(capsys: pytest.CaptureFixture[str]) -> None:
+    assert soak.live.run(1.0, 10_000) == 0
+    assert "verdict: no trade lost" in capsys.readouterr().out

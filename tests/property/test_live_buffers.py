@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from massive_lab.clock import ManualClock
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, Trade
 from massive_lab.errors import SlowReader, Timeout
-from massive_lab.live.mailbox import EVENT_BYTES, Mailbox
-from massive_lab.live.tables import RollingTable
+from massive_lab.live.read.mailbox import EVENT_BYTES, Mailbox
+from massive_lab.live.read.tables import RollingTable
 
 SYMBOLS = st.sampled_from("ABC")
 MAYBE = st.none()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from massive_lab import telemetry as t
-from massive_lab.errors import ConnectionLost, NotEntitled, SubscriptionFailed, UpstreamError
+from massive_lab.decode.stream import Trade
+from massive_lab.errors import ConnectionLost, NotEntitled, SubscriptionFailed, Unauthorized, UpstreamError
+from massive_lab.live.stitch import stitcher
 from tests.property.upstream import JUNK, World, id_of
 
 
@@ -502,6 +506,27 @@ def test_junk_of_every_sort_in_one_session(world: World) -> None:
     assert len(world.upstream.sockets) == 1
 
 
+NUMBERED = b'{"ev":"T","sym":"AAPL","p":7,"s":1,"t":1,"q":7}'
+BARE = b'{"ev":"T","sym":"AAPL","p":7,"s":1,"t":1}'
+BAR = b'{"ev":"A","sym":"AAPL","o":1,"h":1,"l":1,"c":1,"s":1000,"e":2000}'
+
+
+@pytest.mark.parametrize(
+    ("items", "n"),
+    [((NUMBERED,), 1), ((BARE,), 2), ((BARE, NUMBERED), 2), ((BAR,), 1), ((BAR, BARE), 4)],
+    ids=["a_number", "no_number", "one_number_proves_it", "a_bar_replaces_itself", "a_bar_and_no_number"],
+)
+def test_a_frame_sent_again_is_told_once_and_prints_that_look_the_same_are_two(
+    items: tuple[bytes, ...], n: int, world: World
+) -> None:
+    readers = [world.open(wire) for wire in ("T.AAPL", "A.AAPL")]
+    for _ in range(2):
+        world.malformed(b"[" + b",".join(items) + b"]")
+    assert sum(len(reader.sink.got) for reader in readers) == n
+    for reader in readers:
+        reader.sink.got.clear()  # the model has not published them
+
+
 def test_junk_during_the_handshake(world: World) -> None:
     world.withhold("connected")
     reader = world.open("T.AAPL")
@@ -566,3 +591,218 @@ def test_what_a_poll_told_is_not_told_by_the_polls_of_the_next_outage(world: Wor
     world.drop()
     world.advance(30.0)
     assert [id_of(event) for event in reader.sink.got] == [100]
+
+
+def test_what_was_polled_for_a_topic_asked_for_in_an_outage_is_not_filled_again(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    world.open("T.AAPL")
+    world.evict()
+    world.burst("Q.AAPL")
+    late = world.open("Q.AAPL")
+    world.advance(10.0)
+    assert [event.source for event in late.sink.got] == ["poll"]
+    world.calm()
+    world.advance(60.0)
+    assert [id_of(event) for event in late.sink.got].count(100) == 1
+
+
+def test_a_stall_long_enough_to_be_polled_over_and_then_all_of_it_comes(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+    world.upstream.stalled = True
+    for _ in range(8):
+        world.burst("T.AAPL", "T.AAPL")
+        world.advance(6.0)
+    polled = [id_of(event) for event in reader.sink.got if event.source == "poll"]
+    assert len(polled) >= 2
+    assert len(world.upstream.sockets) == 1
+    world.release()
+    world.advance(1.0)
+    got = [id_of(event) for event in reader.sink.got]
+    assert sorted(got) == list(range(100, 117)), "each once, by the poll or by the stream"
+
+
+@pytest.mark.parametrize("with_rest", [True, False], ids=["polled_and_filled", "filled"])
+@pytest.mark.parametrize("n", [1, 2], ids=["one", "two_of_one_millisecond"])
+def test_what_was_filled_long_ago_is_not_told_by_a_stream_that_begins_with_it(
+    n: int, with_rest: bool, make: Callable[..., World]
+) -> None:
+    world = make(with_rest=with_rest, with_history=True)
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+    world.drop()
+    world.advance(0.01)
+    world.burst(*["T.AAPL"] * n)
+    world.advance(20.0)
+    assert len(reader.sink.got) == 1 + n
+    world.upstream.lags = True
+    world.evict()
+    world.calm()
+    assert world.state == "live"
+    assert sorted(id_of(event) for event in reader.sink.got) == list(range(100, 102 + n))
+
+
+def test_what_was_polled_long_ago_is_not_told_when_its_topic_is_asked_for_alone(world: World) -> None:
+    reader, wide = world.open("T.AAPL"), world.open("T.*")
+    world.burst("T.AAPL")
+    world.upstream.refuse = 1
+    world.drop()
+    world.advance(0.04)
+    world.burst("T.AAPL")
+    world.advance(5.0)
+    assert [event.source for event in reader.sink.got] == ["stream", "poll"]
+    for _ in range(4):
+        world.advance(20.0)
+        world.burst("T.MSFT")
+    world.upstream.lags = True
+    world.leave(wide)
+    world.advance(5.5)
+    assert "T.AAPL" in world.upstream.held
+    assert [event.source for event in reader.sink.got] == ["stream", "poll"]
+
+
+@pytest.mark.parametrize("with_rest", [True, False], ids=["polled_and_filled", "filled"])
+def test_what_a_wildcard_brought_is_not_filled_for_a_single_asked_for_in_the_outage(
+    with_rest: bool, make: Callable[..., World]
+) -> None:
+    world = make(with_rest=with_rest, with_history=True)
+    world.burst("T.AAPL")
+    wide = world.open("T.*")
+    for _ in range(3):
+        world.burst("T.AAPL")
+    world.drop()
+    single = world.open("T.AAPL")
+    world.calm()
+    assert single.is_confirmed
+    assert [id_of(event) for event in wide.sink.got if event.source == "stream"][:3] == [101, 102, 103]
+    assert sorted(id_of(event) for event in wide.sink.got if event.symbol == "AAPL") == [100, 101, 102, 103, 104]
+
+
+def test_what_comes_between_the_return_and_the_confirmation_is_in_the_gap_and_is_filled(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    readers = [world.open(wire) for wire in ("T.AAPL", "T.MSFT", "Q.AAPL", "Q.MSFT")]  # more than one message holds
+    world.burst("Q.MSFT")
+    world.withhold("ack")
+    world.drop()
+    world.advance(4.0)
+    world.release_once()
+    world.advance(4.0)
+    assert world.state == "live"
+    assert not world.hub.is_confirmed(readers[3].topic)
+    world.burst("Q.MSFT")
+    world.advance(0.5)
+    world.release()
+    assert world.hub.is_confirmed(readers[3].topic)
+    gap = next(gap for gap in world.gaps if gap.topic == readers[3].topic)
+    assert gap.start_ns < world.upstream.published[1].at_ns < gap.end_ns == world.clock.now_ns()
+    world.advance(20.0)
+    assert world.missing(readers[3]) == []
+    assert {gap.state for gap in world.gaps} == {"filled"}
+
+
+def test_a_topic_that_is_denied_at_the_return_leaves_no_gap_behind_that_waits(make: Callable[..., World]) -> None:
+    world = make(with_history=True)
+    kept, lost = world.open("T.AAPL"), world.open("T.MSFT")
+    world.burst()
+    world.deny("T.MSFT")
+    world.drop()
+    world.advance(20.0)
+    assert (kept.is_open, lost.is_open) == (True, False)
+    assert {gap.topic.wire: gap.state for gap in world.gaps} == {"T.AAPL": "filled", "T.MSFT": "unfilled"}
+
+
+@pytest.mark.parametrize("late_s", [0.1, 5.5], ids=["answered", "answered_after_its_deadline"])
+def test_a_topic_asked_for_while_it_is_given_back_is_confirmed_only_when_it_is_held_again(
+    late_s: float, world: World
+) -> None:
+    world.leave(world.open("T.AAPL"))
+    world.upstream.stalled = True
+    world.advance(1.1)
+    assert world.upstream.said[-1]["action"] == "unsubscribe"
+    reader = world.open("T.AAPL")
+    assert not reader.is_confirmed
+    world.advance(late_s)
+    world.release()
+    assert reader.is_confirmed
+    assert world.upstream.held == {"T.AAPL"}
+    world.burst("T.AAPL")
+    assert len(reader.streamed) == 1
+
+
+def test_the_errors_that_are_kept_hold_no_socket(make: Callable[..., World]) -> None:
+    world = make(with_rest=False)
+    world.open("T.AAPL")
+    for _ in range(20):
+        world.drop()
+        world.advance(15.0)
+    assert len(world.hub.errors) == 20
+    ended = [weakref.ref(socket) for socket in world.upstream.sockets[:-1]]
+    del world.upstream.sockets[:-1]
+    gc.collect()
+    assert [socket() for socket in ended] == [None] * 20
+
+
+def test_of_two_clients_that_look_the_same_the_one_that_leaves_is_forgotten(world: World) -> None:
+    stays, leaves, heard = t.Telemetry(), t.Telemetry(), []
+    for telemetry in (stays, leaves):
+        world.hub.join(telemetry)
+    world.hub.leave(leaves)
+    stays.add(heard.append)
+    world.open("T.AAPL")
+    assert heard
+
+
+def test_what_is_polled_in_a_long_outage_is_bounded_for_a_topic_asked_for_in_it(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stitcher, "_POLLED", 20)
+    world = make(with_history=True)
+    world.open("T.MSFT")
+    world.burst("T.MSFT")
+    world.evict()
+    late = world.open("T.AAPL")
+    for _ in range(25):
+        world.burst("T.AAPL")
+        world.advance(10.0)
+    assert len(late.sink.got) == 25
+    assert len(world.hub.gaps._stitcher._meanwhile[Trade, "AAPL"]) == 20
+
+
+def test_a_fault_of_the_feed_is_not_shown_as_live_and_is_over_with_a_retry(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.burst("T.AAPL")
+
+    async def broken() -> bytes:
+        raise KeyError("a fault")
+
+    assert world.upstream.live is not None
+    world.upstream.live.recv = broken  # type: ignore[method-assign]
+    world.burst("T.AAPL")
+    assert (world.state, world.hub.is_confirmed(reader.topic), world.upstream.live) == ("closed", False, None)
+    assert "feed failed: KeyError" in str(world.hub.final_error)
+    world.advance(0.1)
+    world.burst("T.AAPL")
+    world.advance(10.0)
+    assert world.state == "polling"
+    assert [event.source for event in reader.sink.got] == ["stream", "stream", "poll"]
+    world.run(world.hub.retry())
+    assert world.state == "live"
+    assert [gap.topic for gap in world.gaps] == [reader.topic]
+
+
+def test_rest_that_refuses_the_key_too_is_asked_no_longer_until_a_retry(world: World) -> None:
+    reader = world.open("T.AAPL")
+    world.upstream.auth_error = "authentication failed"
+    world.rest.error = Unauthorized("no")
+    world.drop()
+    world.advance(600.0)
+    n_asked = len(world.rest.calls)
+    assert n_asked <= 3
+    assert isinstance(world.hub.final_error, Unauthorized)
+    world.upstream.auth_error = world.rest.error = None
+    world.run(world.hub.retry())
+    assert reader.is_confirmed
+    world.upstream.refuse = 4
+    world.drop()
+    world.advance(1.0)
+    assert len(world.rest.calls) > n_asked, "and asked again after that"

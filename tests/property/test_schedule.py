@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.schedule import Schedule, Seen
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.schedule import Schedule, Seen
 from massive_lab.schema.session import new_york_ns, phase_at, session
 
 POLICY = Policy()

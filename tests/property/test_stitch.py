@@ -13,7 +13,7 @@ import pytest
 
 from massive_lab.decode.stream import Event, MinuteBar, Quote, SecondBar, Trade
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import PollMemory
+from massive_lab.live.poll.polling import PollMemory
 from massive_lab.live.routes import Routes
 from massive_lab.live.stitch.keys import moment_ms
 from massive_lab.live.stitch.stitcher import Stitcher
@@ -159,6 +159,8 @@ class Client:
     def online(self, now_ns: int) -> None:
         self.is_online = True
         self.stitcher.returned(self.wanted(), now_ns, lambda topic: "")
+        for topic in self.wanted():
+            self.stitcher.confirmed(topic)
 
     def offline(self) -> None:
         self.is_online = False

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from massive_lab.decode.stream import Fault, StreamDecoder, Trade
 from massive_lab.decode.stream_events import to_ns
-from massive_lab.live.columns import to_frame
+from massive_lab.live.read.columns import to_frame
 
 PRICES = st.floats(allow_nan=False, allow_infinity=False, width=64)
 TRADES = st.fixed_dictionaries(

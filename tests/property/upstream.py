@@ -70,8 +70,6 @@ class Published:
     is_muted: bool = False
     is_late: bool = False
     """Sent again, or for the first time, after a return: whoever has it by REST must not get it twice."""
-    is_unheld: bool = False
-    """The connection was there, the subscription not yet."""
 
     def item(self) -> dict[str, Any]:
         channel, _, symbol = self.wire.partition(".")
@@ -99,7 +97,7 @@ def id_of(event: Any) -> int:
 
 
 class Socket:
-    """One connection, from the client's side as `massive_lab.live.feed.Socket`."""
+    """One connection, from the client's side as `massive_lab.live.wire.feed.Socket`."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -282,7 +280,6 @@ class Upstream:
             if self.live is None or not self.live.is_authenticated:
                 continue
             if not self._is_held(wire):
-                event.is_unheld = True
                 continue
             if self.mute:
                 event.is_muted = True
@@ -524,6 +521,16 @@ class World:
     def release(self) -> None:
         self._do(self.upstream.release)
 
+    def release_once(self) -> None:
+        """Say what was withheld, and withhold what is said after that."""
+
+        def step() -> None:
+            withheld = self.upstream.withheld
+            self.upstream.release()
+            self.upstream.withheld = withheld
+
+        self._do(step)
+
     def advance(self, seconds: float) -> None:
         """Time passes, with a stop at each deadline."""
         self._note_late()
@@ -566,6 +573,9 @@ class World:
         return {r.handle.id for r in self.readers if r.is_open and r.is_confirmed and _brings(r.topic, wire)}
 
     def _heard(self, event: Published) -> None:
+        if any(event.id == id_of(got) for reader in self.readers for got in reader.sink.got):
+            event.is_late = True  # told by a poll, or filled, while the frame was under way
+            return
         for reader in self.readers:
             if reader.is_open and _brings(reader.topic, event.wire):
                 reader.expected.append(event.id)
@@ -648,10 +658,7 @@ class World:
                 if event.id in {id_of(got) for got in reader.sink.got}:
                     continue
                 assert any(
-                    (gap.topic == reader.topic and gap.start_ns <= event.at_ns <= (gap.end_ns or 0))
-                    # Back, but not yet asked for again: the row of the topic's gap is the outage's.
-                    or (gap.topic == reader.topic and event.is_unheld and gap.start_ns <= event.at_ns)
-                    for gap in gaps
+                    gap.topic == reader.topic and gap.start_ns <= event.at_ns <= (gap.end_ns or 0) for gap in gaps
                 ), f"{reader.topic} missed {event} and no gap says so: {gaps}"
                 if reader.topic.channel in ("A", "AM"):
                     continue  # this history has no bars

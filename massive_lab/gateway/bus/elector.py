@@ -13,7 +13,7 @@ from massive_lab.errors import Timeout
 from massive_lab.gateway.bus.lease import Lease, Read, Wait, Write, decode_record, encode_record
 from massive_lab.gateway.bus.messages import BusDown
 from massive_lab.gateway.bus.nats import Conflict
-from massive_lab.live.feed import within
+from massive_lab.live.wire.feed import within
 
 __all__ = ["Elector", "Ending", "Store"]
 

@@ -1,6 +1,6 @@
 """A replica of one cluster: opens sockets that the bus feeds, runs for the lease, and leads when it has it.
 
-`Replica` is a `massive_lab.live.feed.Connector`, so that the hub of a replica is the hub of one process::
+`Replica` is a `massive_lab.live.wire.feed.Connector`, so that the hub of a replica is the hub of one process::
 
     bus = Bus("nats://127.0.0.1:4222")
     replica = Replica(bus, settings, "stocks", clock=clock)
@@ -39,11 +39,11 @@ from massive_lab.gateway.bus.messages import (
 from massive_lab.gateway.bus.nats import Bus, Handler, Unsubscribe
 from massive_lab.gateway.bus.policy import BusPolicy
 from massive_lab.gateway.bus.socket import BusSocket
-from massive_lab.live.feed import within
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
 from massive_lab.live.tasks import Tasks
 from massive_lab.live.topics import Topic
+from massive_lab.live.wire.feed import within
 from massive_lab.typing import Cluster
 
 __all__ = ["Replica"]

@@ -32,12 +32,12 @@ from massive_lab.gateway.bus.messages import (
 from massive_lab.gateway.bus.nats import Bus
 from massive_lab.gateway.bus.policy import BusPolicy
 from massive_lab.gateway.frames import encode_event
-from massive_lab.live.feed import within
-from massive_lab.live.handshake import Evicted
 from massive_lab.live.hub import Hub
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.routes import EVENT_TYPES
 from massive_lab.live.topics import Topic
+from massive_lab.live.wire.feed import within
+from massive_lab.live.wire.handshake import Evicted
 from massive_lab.telemetry import Event as Happening
 from massive_lab.telemetry import FeedStateChanged, Telemetry
 

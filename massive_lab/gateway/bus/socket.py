@@ -43,7 +43,7 @@ class SocketOwner(Protocol):
 
 
 class BusSocket:
-    """A `massive_lab.live.feed.Socket` that is fed by the bus. It ends with whatever may have cost a message.
+    """A `massive_lab.live.wire.feed.Socket` that is fed by the bus. It ends with whatever may have cost a message.
 
     Parameters
     ----------

@@ -15,6 +15,8 @@ __all__ = ["HubClock", "ReplayClock"]
 # How much later than its cause a reading may have been made: decoding a large answer takes its time.
 _WITHIN_NS = {"feed": 50_000_000, "steward": 50_000_000}
 _WITHIN_OTHER_NS = 1_000_000_000
+# A poll that was under way when recording began is asked for again a little later than it was, and answered at once.
+_LATE_NS = {"polling": 1_000_000_000}
 
 
 class ReplayClock:
@@ -92,16 +94,21 @@ class HubClock:
 
     def __init__(self, clock: ReplayClock) -> None:
         self._clock = clock
-        self._readings: defaultdict[str, deque[tuple[int, int]]] = defaultdict(deque)
+        self._readings: defaultdict[str, deque[tuple[int, int, int]]] = defaultdict(deque)
+        self._n_polls = 0
         self.pinned_ns: int | None = None
         self.monotonic = clock.monotonic
         self.sleep = clock.sleep
         self.sleep_until = clock.sleep_until
 
-    def expect(self, task: str, mono_ns: int, utc_ns: int) -> None:
-        """A task will read the clock."""
+    def expect(self, task: str, mono_ns: int, utc_ns: int, *, n_polls: int = 0) -> None:
+        """A task will read the clock, after so many polls have been answered."""
         if task:
-            self._readings[task].append((mono_ns, utc_ns))
+            self._readings[task].append((mono_ns, utc_ns, n_polls if task == "polling" else 0))
+
+    def polled(self) -> None:
+        """A poll was answered: what the worker reads from here on, it reads because of that."""
+        self._n_polls += 1
 
     def now_ns(self) -> int:
         if self.pinned_ns is not None:
@@ -111,9 +118,12 @@ class HubClock:
         readings = self._readings.get(task)
         if readings:
             now_ns = self._clock.mono_ns
-            while readings and readings[0][0] < now_ns:
+            n_polls = self._n_polls if task == "polling" else 0
+            oldest_ns = now_ns - _LATE_NS.get(task, 0)
+            while readings and (readings[0][0] < oldest_ns or readings[0][2] < n_polls):
                 readings.popleft()
-            if readings and readings[0][0] - now_ns <= _WITHIN_NS.get(task, _WITHIN_OTHER_NS):
+            within_ns = _WITHIN_NS.get(task, _WITHIN_OTHER_NS)
+            if readings and readings[0][0] - now_ns <= within_ns and readings[0][2] == n_polls:
                 return readings.popleft()[1]
         return self._clock.now_ns()
 

@@ -12,8 +12,8 @@ import polars as pl
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Event
 from massive_lab.live.hub import Hub
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.routes import Sink
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic, kind_of
 from massive_lab.live.views import STATUS_COLUMNS, gap_frame
 from massive_lab.typing import Cluster

@@ -11,7 +11,7 @@ import json
 import random
 import selectors
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from massive_lab import telemetry as t
 from massive_lab.clock import SystemClock
 from massive_lab.config import Secret, Settings
 from massive_lab.errors import CaptureDamaged, MassiveLabError, TransportError
-from massive_lab.live.budget import Budget
 from massive_lab.live.capture.clocks import HubClock, ReplayClock
 from massive_lab.live.capture.format import Kind, Record
 from massive_lab.live.capture.output import Output
@@ -27,6 +26,7 @@ from massive_lab.live.capture.reader import Capture
 from massive_lab.live.capture.upstream import Upstream, error_of
 from massive_lab.live.hub import Hub
 from massive_lab.live.policy import Policy
+from massive_lab.live.poll.budget import Budget
 from massive_lab.live.readers import HubReader
 from massive_lab.live.topics import Topic
 from massive_lab.loaders.backfill import Backfiller
@@ -96,7 +96,7 @@ class Player:
 
     def __init__(self, capture: Capture, output: Output, *, speed: float | None = None) -> None:
         self._header = capture.header
-        self._records: Iterator[Record] = iter(capture)
+        self._records = capture.records()
         self._next = next(self._records, None)
         first = self._next or Record(Kind.ONLINE, None, 0, 0, b"")
         self.clock = ReplayClock(first.mono_ns, first.utc_ns)
@@ -109,10 +109,10 @@ class Player:
         self._plays: defaultdict[Cluster, deque[_HubPlay]] = defaultdict(deque)
         self._now: dict[Cluster, _HubPlay] = {}
         self._answers: dict[tuple[Cluster, int], Recorded] = {}
+        self._polls: set[tuple[Cluster, int]] = set()
         self._is_over = False
         self._is_ending = False
         self._stop_for_events = False
-        self._loop = asyncio.SelectorEventLoop(_Turns(self._idle))
         self._budget: Budget | None = None
         name = self._header.get("plan")
         settings = Settings(_KEY, sandbox=bool(self._header.get("sandbox")))
@@ -125,12 +125,16 @@ class Player:
         self._expected: dict[int, Recorded] = {}
         self._n_asked = 0
         self._look_ahead(capture)
+        # The last step, for what is open must be closed: a capture may be refused until here.
+        self._loop = asyncio.SelectorEventLoop(_Turns(self._idle))
 
     def _look_ahead(self, capture: Capture) -> None:
         """What is asked for before it is due must be known before: readings, draws, and when each request ended."""
         latest: dict[Cluster, _HubPlay] = {}
         open_requests: dict[tuple[Cluster, int], tuple[int, str]] = {}
         ended: dict[int, tuple[str, int]] = {}
+        polls: set[tuple[Cluster, int]] = set()
+        n_polls: defaultdict[Cluster, int] = defaultdict(int)
         last_ns = 0
         for record in capture:
             cluster = record.cluster
@@ -139,22 +143,25 @@ class Player:
                 continue
             if record.kind is Kind.HUB:
                 latest[cluster] = _HubPlay(HubClock(self.clock))
+                n_polls[cluster] = 0
                 self._plays[cluster].append(latest[cluster])
                 continue
             if (play := latest.get(cluster)) is None:
                 raise _lost(cluster)
             if record.kind is Kind.READING:
-                play.clock.expect(record.payload.decode(), record.mono_ns, record.utc_ns)
+                play.clock.expect(record.payload.decode(), record.mono_ns, record.utc_ns, n_polls=n_polls[cluster])
             elif record.kind is Kind.DRAW:
                 play.draws.append(_told(record)["number"])
             elif record.kind is Kind.MARKET:
                 play.markets.append((record.mono_ns, _told(record)["is_open"]))
             elif record.kind is Kind.ASKED:
                 told = _told(record)
+                _note(polls, cluster, told)
                 ended[len(ended)] = told["target"], -1
                 open_requests[cluster, told["number"]] = len(ended) - 1, told["target"]
             elif record.kind in (Kind.ANSWERED, Kind.FAILED, Kind.ABANDONED):
                 told = _answer(record)[0] if record.kind is Kind.ANSWERED else _told(record)
+                n_polls[cluster] += (cluster, told["number"]) in polls
                 if (found := open_requests.pop((cluster, told["number"]), None)) is not None:
                     ended[found[0]] = found[1], record.mono_ns
         for index, (target, at_ns) in ended.items():
@@ -180,7 +187,8 @@ class Player:
             self.close()
 
     def close(self) -> None:
-        """End every task and the loop. Idempotent."""
+        """End every task and the loop, and close the file. Idempotent."""
+        self._records.close()
         if self._loop.is_closed():
             return
         self._is_over = self._is_ending = True
@@ -265,14 +273,24 @@ class Player:
 
     def _rest(self, cluster: Cluster, record: Record) -> None:
         if record.kind is Kind.ASKED:
-            self._answers[cluster, _told(record)["number"]] = self._expected[self._n_asked]
+            told = _told(record)
+            _note(self._polls, cluster, told)
+            self._answers[cluster, told["number"]] = self._expected[self._n_asked]
             self._n_asked += 1
         elif record.kind is Kind.ANSWERED:
             told, body = _answer(record)
+            self._polled(cluster, told["number"])
             self._end(cluster, told["number"], Answer(told["status"], told["headers"], body, len(body), 0.0))
         elif record.kind is Kind.FAILED:
             told = _told(record)
+            self._polled(cluster, told["number"])
             self._end(cluster, told["number"], error_of(told["error"]))
+        elif record.kind is Kind.ABANDONED:
+            self._polled(cluster, _told(record)["number"])
+
+    def _polled(self, cluster: Cluster, number: int) -> None:
+        if (cluster, number) in self._polls:
+            self._now[cluster].clock.polled()
 
     def _end(self, cluster: Cluster, number: int, outcome: Answer | MassiveLabError) -> None:
         if (recorded := self._answers.pop((cluster, number), None)) is not None:
@@ -329,6 +347,11 @@ class Player:
 
 def _lost(cluster: Cluster) -> CaptureDamaged:
     return CaptureDamaged(f"What the {cluster} records belong to was never recorded.", block=0, offset=0, what="order")
+
+
+def _note(polls: set[tuple[Cluster, int]], cluster: Cluster, told: Mapping[str, Any]) -> None:
+    """Whether a request is a poll; a hub made anew counts its requests anew."""
+    (polls.add if told["cause"].startswith("poll:") else polls.discard)((cluster, told["number"]))
 
 
 def _told(record: Record) -> dict[str, Any]:

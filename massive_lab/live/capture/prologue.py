@@ -8,10 +8,10 @@ from typing import Any
 
 from massive_lab.errors import ConnectionLost
 from massive_lab.live.capture.format import Kind
-from massive_lab.live.handshake import Evicted
 from massive_lab.live.hub import Hub
 from massive_lab.live.readers import HubReader
 from massive_lab.live.topics import cover
+from massive_lab.live.wire.handshake import Evicted
 
 __all__ = ["prologue"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,12 +54,16 @@ class Summary:
         """Whether the data are synthetic."""
         return bool(self.header.get("sandbox"))
 
-    def __str__(self) -> str:
-        label = "SANDBOX  " if self.is_sandbox else ""
+    @property
+    def said(self) -> str:
+        """In a line, for whoever says beside it whether the data are synthetic."""
         size = f"{self.n_records:,} records in {self.n_blocks} blocks, {self.n_bytes:,} bytes"
         state = "complete" if self.is_complete else f"cut short after block {self.n_blocks - 1}, good up to there"
         lost = f"; {self.n_lost:,} records are missing: the disk was too slow" if self.n_lost else ""
-        return f"{label}{size}: {state}{lost}; sha256 {self.sha256}"
+        return f"{size}: {state}{lost}; sha256 {self.sha256}"
+
+    def __str__(self) -> str:
+        return f"{'SANDBOX  ' if self.is_sandbox else ''}{self.said}"
 
 
 class Capture:
@@ -87,9 +92,16 @@ class Capture:
             pass
 
     def __iter__(self) -> Iterator[Record]:
-        """The records in the order in which they were written; those of a block once the whole block is good."""
-        for records in self._blocks(Summary(self.header)):
-            yield from records
+        return self.records()
+
+    def records(self) -> Generator[Record, None, None]:
+        """The records in the order in which they were written; those of a block once the whole block is good.
+
+        Its ``close()`` closes the file.
+        """
+        with closing(self._blocks(Summary(self.header))) as blocks:
+            for records in blocks:
+                yield from records
 
     def verify(self, each: Callable[[Record], None] | None = None) -> Summary:
         """Read all of it, and hand over each record on the way.
@@ -115,7 +127,7 @@ class Capture:
         summary.by_kind = dict(sorted(kinds.items()))
         return summary
 
-    def _blocks(self, summary: Summary, *, only_header: bool = False) -> Iterator[list[Record]]:
+    def _blocks(self, summary: Summary, *, only_header: bool = False) -> Generator[list[Record], None, None]:
         try:
             with self.path.open("rb") as file:
                 yield from self._read(file, summary, only_header=only_header)

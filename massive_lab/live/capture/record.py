@@ -47,7 +47,7 @@ def told_error(error: BaseException) -> dict[str, Any]:
 
 
 class HubTap:
-    """Hears one hub and hands over records; see `massive_lab.live.taps.Tap`. All on the loop thread."""
+    """Hears one hub and hands over records; see `massive_lab.live.wire.taps.Tap`. All on the loop thread."""
 
     def __init__(self, hub: Hub, put: Callable[[Record], None], redact: Redactor, gone: Callable[[HubTap], None]) -> None:
         self._hub = hub
@@ -242,9 +242,14 @@ class Recording:
         await asyncio.sleep(0)
 
     def _abort(self) -> None:
-        with contextlib.suppress(CaptureError):
-            self._writer.finish()
-        for left in (self._writer.part, self.path):
+        try:
+            with contextlib.suppress(ClosedError):
+                self._runner.call(self._end())
+        finally:
+            left = self._writer.part
+            with contextlib.suppress(CaptureError):
+                self._writer.finish()
+                left = self.path
             left.unlink(missing_ok=True)
 
     @property
@@ -302,7 +307,7 @@ class Recording:
 
     def __repr__(self) -> str:
         label = "SANDBOX " if self._settings.sandbox else ""
-        state = str(self.summary) if self.summary else "failed" if self.error else "recording"
+        state = self.summary.said if self.summary else "failed" if self.error else "recording"
         return f"<{label}capture {self.path.name}: {state}>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import quote
 
 from massive_lab.config import Secret
@@ -11,6 +12,7 @@ from massive_lab.errors import InvalidRequest
 __all__ = ["Redactor"]
 
 _SHORTEST = 6
+_ENCODED = re.compile("%[0-9A-F]{2}")
 
 
 class Redactor:
@@ -45,7 +47,9 @@ class Redactor:
                 hint="Nothing is recorded with it.",
             )
         escaped = json.dumps(text)[1:-1]
-        for form in {text, quote(text, safe=""), escaped, escaped.replace("/", "\\/")}:
+        quoted = [quote(text, safe=safe) for safe in ("", "/")]
+        lower = [_ENCODED.sub(lambda found: found[0].lower(), form) for form in quoted]
+        for form in (text, *quoted, *lower, escaped, escaped.replace("/", "\\/")):
             self._forms[form.encode()] = b"*" * len(form)
 
     def __call__(self, data: bytes) -> bytes:

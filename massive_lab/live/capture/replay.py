@@ -18,7 +18,7 @@ from massive_lab.frames.build import to_schema
 from massive_lab.live.capture.output import Output
 from massive_lab.live.capture.player import Player
 from massive_lab.live.capture.reader import Capture, Summary
-from massive_lab.live.columns import TABLES
+from massive_lab.live.read.columns import TABLES
 from massive_lab.live.topics import Kind, kind_of
 
 __all__ = ["Replay"]
@@ -171,7 +171,7 @@ class Replay:
         return self.summary.is_complete and not self.summary.n_lost
 
     def __repr__(self) -> str:
-        return f"<Replay {self._capture.path.name}: {self.summary}>"
+        return f"<{'SANDBOX ' if self.is_sandbox else ''}Replay {self._capture.path.name}: {self.summary.said}>"
 
 
 def check_speed(speed: object) -> None:

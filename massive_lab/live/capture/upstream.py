@@ -9,7 +9,7 @@ from typing import Any
 from massive_lab import errors
 from massive_lab.errors import ConnectionLost, MassiveLabError, TransportError
 from massive_lab.live.capture.clocks import HubClock
-from massive_lab.live.handshake import Evicted
+from massive_lab.live.wire.handshake import Evicted
 
 __all__ = ["Upstream", "error_of"]
 
@@ -33,7 +33,7 @@ def error_of(told: dict[str, Any]) -> MassiveLabError:
 
 
 class _Connection:
-    """One connection, as `massive_lab.live.feed.Socket` has it."""
+    """One connection, as `massive_lab.live.wire.feed.Socket` has it."""
 
     def __init__(self, clock: HubClock) -> None:
         self._clock = clock

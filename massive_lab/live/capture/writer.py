@@ -121,6 +121,7 @@ class Writer:
                 self._hole = first, n + 1, n_bytes + len(packed)
                 self.n_lost += 1
                 return
+            was_empty = not self._queue
             if self._hole is not None:
                 hole = pack_record(_hole(*self._hole))
                 self._hole = None
@@ -128,7 +129,7 @@ class Writer:
                 self._n_waiting += len(hole)
             self._queue.append(packed)
             self._n_waiting += len(packed)
-            if self._n_waiting >= BLOCK_BYTES or len(self._queue) == 1:
+            if self._n_waiting >= BLOCK_BYTES or was_empty:
                 self._changed.notify()
 
     def finish(self) -> Summary:

@@ -39,7 +39,10 @@ class Span:
     Attributes
     ----------
     start_ns, end_ns : int
-        Local UTC ns of the last frame before the loss, and of the return; `end_ns` is None while the socket is down.
+        Local UTC ns of the last frame before the loss, and of the return: of the socket at first, and of the topic once it is
+        confirmed again. `end_ns` is None while the socket is down.
+    is_served : bool
+        Whether the topic is confirmed since the return.
     lo_ms, hi_ms : int or None
         The exchange's times, both included, between which rows are looked for. `lo_ms` is None while no event has told the
         exchange's time; `hi_ms` until the stream has been back for a moment.
@@ -67,6 +70,7 @@ class Span:
     attempts: int = 0
     retry_ns: int = 0
     is_asking: bool = False
+    is_served: bool = False
     _first_ns: int | None = None
     _newest_ms: int = -1
     _asked_ms: int = 0
@@ -80,7 +84,7 @@ class Span:
 
     def lost(self) -> bool:
         """The socket is gone again; False when the end of this span is known, so that a new one must begin."""
-        self.is_asking = False
+        self.is_asking = self.is_served = False
         self.attempts = self.retry_ns = 0
         self.state = "open"
         if self.hi_ms is None and self._first_ns is not None:
@@ -97,6 +101,11 @@ class Span:
         if self.end_ns is None:
             self.end_ns = now_ns
         self.retry_ns = 0
+
+    def served(self, now_ns: int) -> None:
+        """The topic is confirmed again: up to here the stream may have missed something."""
+        self.is_served = True
+        self.end_ns = now_ns
 
     # ---- what is delivered
 
@@ -133,14 +142,14 @@ class Span:
     # ---- the fill
 
     def due_ns(self, policy: Policy) -> int | None:
-        """When to ask REST, local UTC ns; None while it is being asked, or the socket is down."""
+        """When to ask REST, local UTC ns; None while it is being asked, or the stream does not bring the topic."""
         if self.is_over or self.is_asking or self.state == "open" or self.end_ns is None:
             return None
         if self.attempts:
             return self.retry_ns
         settled = self.end_ns + round(policy.stitch_settle_s * 1e9)
         if self._first_ns is None:
-            return settled
+            return settled if self.is_served else None
         return min(settled, self._first_ns + round(policy.stitch_wait_s * 1e9))
 
     def ask(self, exchange_ms: int, max_ms: int) -> Request:

@@ -27,6 +27,8 @@ __all__ = ["Stitcher"]
 _MS = 1_000_000
 _KEPT = 10_000
 _HELD = 16
+_POLLED = 2_000
+"""Polls of a topic that was first asked for in an outage: more than fit into the longest span that is fetched."""
 _REPEAT_MS = 10_000
 _REPEAT_NS = 30_000_000_000
 _FINAL = (NotEntitled, Unauthorized, InvalidRequest, UnknownSymbol)
@@ -56,7 +58,9 @@ class Stitcher:
         self._is_online = False
         self._repeats: dict[Key, Bag] = {}
         self._repeats_until_ns = 0
-        self._meanwhile: dict[Key, list[Event]] = {}
+        self._meanwhile: dict[Key, deque[Event]] = {}
+        self._at_loss: dict[Key, list[Event]] = {}
+        self._unserved: dict[Topic, Span] = {}
         self._ended: list[Span] = []
         self.rows: deque[Span] = deque(maxlen=_KEPT)
         """Every gap so far, the last 10,000, in the order they began."""
@@ -84,7 +88,13 @@ class Stitcher:
             for span in self._live.get(key, ()):
                 span.told(event, self._max_ms)
             if not self._is_online and key not in self._live:
-                self._meanwhile.setdefault(key, []).append(event)
+                self._meanwhile.setdefault(key, deque(maxlen=_POLLED)).append(event)
+
+    def expect(self, newest: Iterable[Event], now_ns: int) -> None:
+        """The stream is about to begin anew for topics of which a fill has told these."""
+        if now_ns > self._repeats_until_ns:
+            self._repeats.clear()
+        self._expect_repeats([event for event in newest if key_of(event) not in self._repeats], now_ns)
 
     def _without_repeats(self, messages: list[Message], now_ns: int) -> list[Message]:
         if now_ns > self._repeats_until_ns:
@@ -113,7 +123,8 @@ class Stitcher:
         if not self._is_online:
             return
         self._is_online = False
-        held = self._tail.by_key()
+        self._unserved.clear()
+        held = self._at_loss = self._tail.by_key()
         still_open = {span.key for spans in self._live.values() for span in spans if span.lost()}
         for topic, since_ns in wanted.items():
             key = EVENT_TYPES[topic.channel], topic.symbol
@@ -171,10 +182,12 @@ class Stitcher:
             if not any(span.end_ns is None for span in self._live.get(key, ())):
                 self._begin(self._asked_meanwhile(topic, key, since_ns, cause))
         self._meanwhile.clear()
+        self._at_loss = {}
         ended = []
         for span in [span for spans in self._live.values() for span in spans]:
             if span.end_ns is None:
                 ended.append(span)
+                self._unserved[span.topic] = span
             span.returned(now_ns)
             if span.topic not in wanted:
                 self._end(span, "unfilled", "nobody reads it any more")
@@ -182,13 +195,24 @@ class Stitcher:
                 self._end(span, "unfilled", reason)
         return ended
 
+    def confirmed(self, topic: Topic) -> None:
+        """The server brings a topic again."""
+        if (span := self._unserved.pop(topic, None)) is not None:
+            span.served(self._last_ns)
+
+    def closed(self, topic: Topic) -> None:
+        """A topic is no longer wanted. What waited for its confirmation waits in vain."""
+        if (span := self._unserved.pop(topic, None)) is not None and not span.is_asking:
+            self.give_up(span, "nobody reads it any more")
+
     def _asked_meanwhile(self, topic: Topic, key: Key, since_ns: int, cause: str) -> Span:
         asked_ms = self._tail.exchange_ms(since_ns)
         is_bar = issubclass(key[0], Bar)
         span_ms = 0 if not is_bar else 60_000 if key[0] is MinuteBar else 1_000
         lo_ms = None if asked_ms is None else asked_ms - span_ms + is_bar
-        # What polls have told of it while it had no gap yet.
-        return Span(topic, key, since_ns, cause, lo_ms, before=self._meanwhile.get(key, []))
+        # What a wildcard had brought by the loss, and what polls have told while there was no gap yet.
+        brought = [event for event in self._at_loss.get(key, []) if lo_ms is None or event.ms >= lo_ms]
+        return Span(topic, key, since_ns, cause, lo_ms, before=[*brought, *self._meanwhile.get(key, ())])
 
     # ---- the fill
 
@@ -200,6 +224,11 @@ class Stitcher:
         """A gap is not worth another attempt."""
         if not span.is_over:
             self._end(span, "partial" if span.n_events else "unfilled", reason)
+
+    def give_up_all(self, reason: str) -> None:
+        """No gap is worth another attempt."""
+        for span in [span for spans in self._live.values() for span in spans]:
+            self.give_up(span, reason)
 
     def take_ended(self) -> list[Span]:
         """The gaps for which nothing more is tried, since the last call."""

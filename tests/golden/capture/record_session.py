@@ -1,34 +1,13 @@
-"""Records the golden session anew: ``python tests/golden/capture/record_session.py FILE``. Its times are those of today."""
+"""Records the golden session anew: ``python -m tests.golden.capture.record_session FILE``. Its times are those of today."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable
 
 import massive_lab as ml
 from massive_lab import telemetry as t
 from massive_lab.sandbox import SandboxProcess
-
-
-class Ear:
-    """Telemetry that can be waited on."""
-
-    def __init__(self) -> None:
-        self.events: list[t.Event] = []
-        self._came = threading.Condition()
-
-    def __call__(self, event: t.Event) -> None:
-        with self._came:
-            self.events.append(event)
-            self._came.notify_all()
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        with self._came:
-            self._came.wait_for(condition, 60.0)
-
-    def n(self, kind: type) -> int:
-        return sum(isinstance(event, kind) for event in self.events)
+from tests.e2e.ear import Ear
 
 
 def main(path: str) -> None:
@@ -43,13 +22,13 @@ def main(path: str) -> None:
             for connection in sandbox.control.connections():
                 if connection["cluster"] == "stocks" and connection["open"]:
                     sandbox.control.close_connection(connection["id"], abrupt=True)
-            ear.wait(lambda: ear.n(t.PollTick) >= 1)
+            ear.wait(lambda: len(ear.of(t.PollTick)) >= 1)
             sandbox.control.jump(30.0)
-            ear.wait(lambda: ear.n(t.PollTick) >= 2)
+            ear.wait(lambda: len(ear.of(t.PollTick)) >= 2)
             sandbox.control.remove_fault(fault)
-            ear.wait(lambda: ear.n(t.TopicConfirmed) == 14)
+            ear.wait(lambda: len(ear.of(t.TopicConfirmed)) == 14)
             sandbox.control.jump(60.0)
-            ear.wait(lambda: ear.n(t.GapFilled) == 6)
+            ear.wait(lambda: len(ear.of(t.GapFilled)) == 6)
             live.close()
         sys.stdout.write(f"{recording.summary}\n")
 

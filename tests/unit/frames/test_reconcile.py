@@ -150,6 +150,16 @@ def test_an_interval_without_a_price_has_no_bar() -> None:
     ]
 
 
+def test_without_a_bar_of_a_symbol_nothing_is_compared_unless_it_is_said_what_should_be_there() -> None:
+    ticks, none = trades(*PLAIN), build("bars", {name: [] for name in ("symbol", "ts_event", "ts_close")})
+    assert reconcile_bars(ticks, none, conditions()).height == 0, "its first bar is still to come"
+    other = reconcile_bars(pl.concat([ticks, trades(*PLAIN, symbol="B")]), BAR, conditions())
+    assert other.height == 0
+    at = [dt.datetime.fromtimestamp(ns / S, dt.UTC) for ns in (T, END)]
+    made = reconcile_bars(ticks, none, conditions(), start=at[0], end=at[1])
+    assert made.select("field", "cause").rows() == [("bar", "unexplained")]
+
+
 def test_outside_regular_hours_form_t_makes_the_bar_and_the_closing_print_is_in_none() -> None:
     early = new_york_ns(dt.date(2025, 6, 2), 8)
     ticks = trades((early + S, 5.0, 100.0, [12]), (early + 2 * S, 9.0, 10.0, [12, 37]), (early + 3 * S, 6.0, 100.0, [12]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from massive_lab.decode.stream import Quote, Trade
-from massive_lab.live.polling import PollMemory, snapshot_events
+from massive_lab.live.poll.polling import PollMemory, snapshot_events
 from massive_lab.live.routes import Routes
 from massive_lab.live.topics import Topic
 

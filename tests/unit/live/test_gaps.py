@@ -12,7 +12,7 @@ import pytest
 from massive_lab import telemetry as t
 from massive_lab.errors import MassiveLabError, NotEntitled, Timeout
 from massive_lab.frames import rest
-from massive_lab.live.mailbox import Mailbox
+from massive_lab.live.read.mailbox import Mailbox
 from massive_lab.live.views import gap_frame
 from massive_lab.loaders.backfill import Filled
 
@@ -428,3 +428,5 @@ async def test_a_fault_in_a_filler_is_told_and_the_feed_lives(story):
     await story.streamed()
     assert story.bench.hub.state == "live"
     assert [event.sequence for event in inbox.got] == [1, 2, 3]
+    (span,) = story.bench.hub.gaps.rows()
+    assert (span.state, "stitch failed" in span.reason) == ("unfilled", True), "nobody fills it any more"

@@ -67,7 +67,8 @@ def test_another_key_brings_back_sessions_readers_and_rest(connect, served, tool
     live = lab.live("AAPL", channels=["AM"])
     with pytest.raises(Unauthorized):
         live.wait_live(WAIT_S)
-    bars = live.bars()
+    bars, called = live.bars(), threading.Event()
+    callback = bars.on(lambda _: called.set())
     with pytest.raises(SubscriptionFailed) as told:
         bars.get(WAIT_S)
     assert isinstance(told.value.__cause__, Unauthorized)
@@ -77,6 +78,8 @@ def test_another_key_brings_back_sessions_readers_and_rest(connect, served, tool
     live.wait_live(WAIT_S)
     push(upstream, {"ev": "AM", "sym": "AAPL", "s": 60_000, "e": 120_000, "o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10})
     assert bars.get(WAIT_S).close == 1.5, "the same reader goes on"
+    assert called.wait(WAIT_S), "and so does the callback"
+    callback.close()
     assert live.bars().frame().height == 1
     assert upstream.sent("auth") == ["test-key", "another-key"]
     assert lab.settings.api_key.reveal() == lab._session.settings.api_key.reveal() == "another-key"
@@ -191,6 +194,21 @@ def test_a_cancelled_task_that_reads_leaves_nothing(connect, served):
 
     asyncio.run(main())
     assert upstream.thread.call(_ended(upstream), WAIT_S) == [1000]
+    assert n_hubs() == 0
+
+
+def test_a_close_that_is_cancelled_closes_all_the_same(connect):
+    lab = connect()
+    live = lab.live(["AAPL", "I:SPX"]).wait_live(WAIT_S)
+
+    async def leave():
+        task = asyncio.current_task()
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await live.core.aclose()
+
+    with pytest.raises(ClosedError):
+        live.core.runner.call(leave(), WAIT_S)
+    assert live.core.ended.wait(WAIT_S)
     assert n_hubs() == 0
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from massive_lab.config import Secret
 from massive_lab.errors import InvalidRequest, NotEntitled, SubscriptionFailed, Timeout, Unauthorized
-from massive_lab.live.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth
-from massive_lab.live.machine import FeedMachine, Recovery
 from massive_lab.live.policy import Backoff, Policy
 from massive_lab.live.refs import Book, Closed, Denied, Send
 from massive_lab.live.topics import Topic, poll_kind, topics_for
+from massive_lab.live.wire.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth
+from massive_lab.live.wire.machine import FeedMachine, Recovery
 from massive_lab.schema.symbols import OptionSymbol, parse_many
 
 

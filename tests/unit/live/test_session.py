@@ -63,7 +63,14 @@ def test_it_returns_at_once_and_serves_both_clusters(open_live, served):
 
 
 def test_the_sandbox_is_named_in_the_repr(open_live):
-    assert repr(open_live("AAPL", sandbox=True)).startswith("<SANDBOX Live AAPL")
+    live = open_live("AAPL", sandbox=True)
+    assert repr(live).startswith("<SANDBOX Live AAPL")
+    reader = live.trades()
+    assert repr(reader) == "<SANDBOX Reader trades(*): 0 waiting, 0 dropped>"
+    with reader.on(print) as callback:
+        assert repr(callback) == "<SANDBOX Callback trades(*): running, 0 calls, 0 dropped>"
+    live.close()
+    assert repr(reader) == "<SANDBOX Reader trades(*): closed, 0 waiting, 0 dropped>"
 
 
 def test_frames_of_every_kind_match_their_tables_empty_and_filled(open_live, served):

@@ -11,6 +11,8 @@ from massive_lab import telemetry as t
 from massive_lab.errors import InvalidRequest
 from massive_lab.lab.replay import replay
 from massive_lab.live.capture import player
+from massive_lab.live.capture.output import Output
+from massive_lab.live.capture.player import Player
 from massive_lab.live.capture.reader import Capture
 
 SESSION = Path(__file__).resolve().parents[3] / "golden" / "capture" / "session.mlcap"
@@ -81,6 +83,15 @@ def test_at_a_speed_the_same_comes_out_and_the_waits_add_up_to_the_session(playe
     assert replay(SESSION).run(speed=speed).sha256 == played.sha256
     records = [record.mono_ns for record in Capture(SESSION)]
     assert waited[0] == pytest.approx((max(records) - records[0]) / 1e9 / speed)
+
+
+def test_a_replay_that_is_left_early_closes_its_file_and_its_loop_at_once():
+    playing = Player(Capture(SESSION), Output(keeps_events=True))
+    turns = playing.turns(stop_for_events=True)
+    next(turns)
+    turns.close()
+    assert playing._loop.is_closed()
+    assert playing._records.gi_frame is None, "the file is open until the collector comes"
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf"), "fast"], ids=repr)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 
 import pytest
@@ -219,6 +220,42 @@ def test_no_key_is_in_the_file_whoever_says_it(bench, tmp_path):
     assert verify(tmp_path / "a").by_kind["frame_out"] >= 4
 
 
+class Interrupted:
+    """A runner whose first call is cut off by Ctrl-C, when its work is done and before anybody knows."""
+
+    def __init__(self, runner: Runner, meanwhile) -> None:
+        self._runner = runner
+        self._meanwhile = [meanwhile]
+
+    def call(self, coro):
+        result = self._runner.call(coro)
+        if self._meanwhile:
+            self._meanwhile.pop()()
+            raise KeyboardInterrupt
+        return result
+
+
+@pytest.mark.parametrize("left", [[], ["a"]], ids=["nothing", "a_file_that_came_into_being"])
+def test_ctrl_c_while_recording_begins_leaves_nothing_that_listens_and_no_file_of_its_own(bench, tmp_path, left):
+    live = bench.live(["AAPL"]).wait_live(WAIT_S)
+    hub = live.core.leases["stocks"].hub
+
+    def meanwhile():
+        for name in left:
+            (tmp_path / name).write_text("mine")
+
+    with pytest.raises(KeyboardInterrupt):
+        Recording(tmp_path / "a", bench.settings, Interrupted(bench.runner, meanwhile))
+    assert hub.taps == []
+    assert bench.runner.call(_n_watchers()) == 0
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine") for name in left]
+    live.close()
+
+
+async def _n_watchers() -> int:
+    return len(registry._here().watchers)
+
+
 def test_a_key_too_short_to_be_told_from_data_is_not_recorded_with(bench, tmp_path):
     bench.settings = bench.settings.with_(api_key=Secret("A"))
     with pytest.raises(InvalidRequest, match="cannot be told from data"):
@@ -250,8 +287,57 @@ def test_closing_twice_gives_the_same_summary_and_a_loop_that_has_ended_does_no_
 
 def test_the_redactor_finds_a_key_in_every_form_and_leaves_the_length():
     redact = Redactor(Secret('ke"y/+%'))
-    for text in ('x ke"y/+% y', '{"m":"ke\\"y/+%"}', '{"m":"ke\\"y\\/+%"}', "?k=ke%22y%2F%2B%25"):
+    encoded = ("?k=ke%22y%2F%2B%25", "?k=ke%22y%2f%2b%25", "/ke%22y/%2B%25")
+    for text in ('x ke"y/+% y', '{"m":"ke\\"y/+%"}', '{"m":"ke\\"y\\/+%"}', *encoded):
         out = redact(text.encode())
         assert len(out) == len(text)
         assert b"*******" in out
         assert b"ke" not in out
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_in_a_session_its_replay_has_the_same_tables(bench, tmp_path, seed):
+    chance = random.Random(seed)
+    symbols = ["AAPL", "MSFT", "SPY"]
+    others: list[Live] = []
+    n_drops = 0
+    with bench.record(tmp_path / "a"):
+        # It reads everything from beginning to end, whatever the others do.
+        patience = {"linger_s": 0.01, "backoff_base_s": 0.01, "stable_s": 0.0}
+        witness = bench.live(symbols, ("T", "AM"), **patience).wait_live(WAIT_S)
+        for _ in range(30):
+            what = chance.choice(["trade", "trade", "trade", "bar", "nonsense", "open", "close", "drop"])
+            if what == "trade":
+                bench.trade(chance.choice(symbols), round(chance.uniform(1, 999), 2), i=chance.choice([None, "x1", 7]))
+            elif what == "bar":
+                start = 1_750_000_000_000 + 60_000 * chance.randrange(3)
+                prices = {"o": 1, "h": 2, "l": 1, "c": chance.random()}
+                bench.push({"ev": "AM", "sym": "SPY", "s": start, "e": start + 60_000, **prices})
+            elif what == "nonsense":
+                bench.push(raw=chance.choice(["{", "[[]]", '[{"ev":"T","sym":"AAPL"}]', '[{"ev":"ZZ"}]']))
+            elif what == "open":
+                channels = chance.choice([("T",), ("Q",), ("T", "Q")])
+                others.append(bench.live(chance.sample(symbols, 2), channels).wait_live(WAIT_S))
+            elif what == "close" and others:
+                others.pop(chance.randrange(len(others))).close()
+            elif what == "drop":
+                n_drops += 1
+                bench.drop()
+                n = n_drops
+                bench.wait(lambda told, n=n: sum(isinstance(event, t.Reconnected) for event in told) == n)
+                wanted = {topic.wire for live in (witness, *others) for topic in live.core.topics}
+                bench.wait(lambda told, wanted=wanted: _confirmed_since_the_last_return(told) >= wanted)
+        frames = {"trades": witness.trades().frame(), "bars": witness.bars().frame()}
+        counts = witness.status().select("frames", "events", "bytes", "quarantined", "unknown", "reconnects").rows()
+        for live in (*others, witness):
+            live.close()
+    replay = Replay(tmp_path / "a")
+    for kind, frame in frames.items():
+        assert replay.frame(kind).equals(frame), kind
+    assert replay.status.select("frames", "events", "bytes", "quarantined", "unknown", "reconnects").rows() == counts
+    assert replay.sha256 == Replay(tmp_path / "a").sha256
+
+
+def _confirmed_since_the_last_return(told) -> set[str]:
+    last = max(i for i, event in enumerate(told) if isinstance(event, t.Reconnected))
+    return {event.topic for event in told[last:] if isinstance(event, t.TopicConfirmed)}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from massive_lab.errors import CaptureError, InvalidRequest
+from massive_lab.errors import CaptureDamaged, CaptureError, InvalidRequest
 from massive_lab.live.capture.format import Kind, Record
 from massive_lab.live.capture.reader import Capture, verify
+from massive_lab.live.capture.replay import Replay
 from massive_lab.live.capture.writer import BLOCK_BYTES, Writer
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -138,12 +140,28 @@ def test_a_hole_at_the_very_end_is_told_too(tmp_path):
     assert writer.finish().n_lost == writer.n_lost
 
 
+def test_a_hole_alone_does_not_keep_what_follows_it_from_the_disk(tmp_path):
+    writer, disk = writer_on(tmp_path / "a", queue_bytes=BLOCK_BYTES)
+    disk.gate.clear()
+    lost = frame(1, 2 * BLOCK_BYTES)  # more than ever fits, so that it is left out before anything waits
+    writer.put(lost)
+    assert writer.n_lost == 1
+    writer.put(frame(2))
+    try:
+        assert disk.reached.wait(30), "what came after the hole is written after a second"
+    finally:
+        disk.gate.set()
+        writer.finish()
+    assert [record.kind for record in Capture(tmp_path / "a")] == [Kind.HOLE, Kind.FRAME_IN]
+
+
 def test_what_a_killed_process_had_written_is_read_up_to_the_last_whole_block(tmp_path):
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from massive_lab.live.capture.format import Kind, Record
+from massive_lab.live.capture.replay import Replay
 from massive_lab.live.capture.writer import Writer
 writer = Writer(Path({str(tmp_path / "a")!r}), {{"sandbox": True}})
 for i in range(1000):
@@ -168,3 +186,12 @@ def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path):
         writer.finish()
     assert (tmp_path / "a").read_text() == "mine"
     assert verify(tmp_path / "a.part").is_complete
+
+
+def test_records_of_a_hub_that_was_never_recorded_are_refused_and_nothing_is_left_open(tmp_path):
+    writer = Writer(tmp_path / "a", {})
+    writer.put(frame(1))
+    writer.finish()
+    with pytest.raises(CaptureDamaged, match="was never recorded"):
+        Replay(tmp_path / "a").run()
+    gc.collect()  # an event loop that is not closed says so here

@@ -6,7 +6,7 @@ import pytest
 
 from massive_lab.decode.stream import MinuteBar, Quote, SecondBar, StreamDecoder, Trade
 from massive_lab.frames import rest
-from massive_lab.live.columns import to_frame
+from massive_lab.live.read.columns import to_frame
 from massive_lab.live.stitch.events import to_events
 from massive_lab.live.stitch.merge import missing_ticks
 from massive_lab.schema.timeframe import Timeframe

@@ -45,7 +45,10 @@ class Line:
         self.stitcher.lost(self.wanted, "a test")
 
     def back(self, ms: int) -> list[Span]:
-        return self.stitcher.returned(self.wanted, self.ns(ms), lambda topic: "")
+        ended = self.stitcher.returned(self.wanted, self.ns(ms), lambda topic: "")
+        for topic in self.wanted:
+            self.stitcher.confirmed(topic)
+        return ended
 
     def ask(self, ms: int):
         (request,) = self.stitcher.due(self.ns(ms))

@@ -1,7 +1,7 @@
 """The macro regime and its indicators, live: SPX, NDX and VIX through the one subscription system.
 
 History comes once by REST, and again after each session; from then on every frame of index events is one step of
-`massive_lab.live.macro_state.MacroState`, on the loop thread, without a thread or a timer of its own.
+`massive_lab.live.macro.state.MacroState`, on the loop thread, without a thread or a timer of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError
-from massive_lab.live.macro_input import Loaded
-from massive_lab.live.macro_state import Change, MacroState
-from massive_lab.live.mailbox import Mailbox
+from massive_lab.live.macro.input import Loaded
+from massive_lab.live.macro.state import Change, MacroState
+from massive_lab.live.read.mailbox import Mailbox
 from massive_lab.live.readers import Listener
 from massive_lab.live.session import Live
 from massive_lab.live.topics import Topic

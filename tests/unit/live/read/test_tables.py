@@ -9,8 +9,8 @@ import pytest
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, Trade
 from massive_lab.errors import InvalidRequest
 from massive_lab.frames.build import to_schema
-from massive_lab.live.columns import BATCH, TABLES, to_frame
-from massive_lab.live.tables import RollingTable
+from massive_lab.live.read.columns import BATCH, TABLES, to_frame
+from massive_lab.live.read.tables import RollingTable
 
 
 def trades(*ms, symbol="A", **more):

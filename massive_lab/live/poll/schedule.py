@@ -20,8 +20,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
+from massive_lab.live.poll.budget import Budget
 
 __all__ = ["Call", "Pace", "Schedule", "Seen"]
 

@@ -17,10 +17,10 @@ from massive_lab.decode.stream import IndexValue, MinuteBar, SecondBar
 from massive_lab.errors import InvalidRequest, SubscriptionFailed, UpstreamError
 from massive_lab.frames.build import build, sort
 from massive_lab.indicators import apply
-from massive_lab.live.macro import _Engine
-from massive_lab.live.macro_day import DayBar
-from massive_lab.live.macro_input import SYMBOLS, Loaded, last_finished, running_day
-from massive_lab.live.macro_state import MacroState
+from massive_lab.live.macro.day import DayBar
+from massive_lab.live.macro.input import SYMBOLS, Loaded, last_finished, running_day
+from massive_lab.live.macro.macro import _Engine
+from massive_lab.live.macro.state import MacroState
 from massive_lab.live.topics import topics_for
 from massive_lab.regime import STRICT_RULES, LiveValues, Rules, classify
 from massive_lab.schema.session import new_york_ns, session, sessions, trading_date

@@ -11,7 +11,7 @@ import pytest
 from massive_lab.clock import ManualClock
 from massive_lab.decode.stream import IndexValue, MinuteBar, Quote, SecondBar, StreamDecoder, Trade
 from massive_lab.errors import ClosedError, InvalidRequest, SlowReader, Timeout
-from massive_lab.live.mailbox import EVENT_BYTES, EventsDropped, Mailbox
+from massive_lab.live.read.mailbox import EVENT_BYTES, EventsDropped, Mailbox
 
 
 def trades(*ms, symbol="A"):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import warnings
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -19,7 +23,8 @@ from massive_lab.errors import (
     Timeout,
     Unauthorized,
 )
-from massive_lab.live.mailbox import EventsDropped
+from massive_lab.live.read import callbacks
+from massive_lab.live.read.mailbox import EventsDropped
 from massive_lab.live.registry import n_hubs
 from massive_lab.live.session import Live
 from massive_lab.schema.symbols import parse_many
@@ -147,6 +152,29 @@ def test_closing_cancels_a_coroutine_that_waits_for_ever(open_live, served):
     callback.close()
     assert cancelled == [1]
     assert callback.error is None
+
+
+def test_what_a_coroutine_waits_for_may_be_cancelled_as_it_may_fail(open_live, served):
+    upstream, *_ = served
+    live = open_live("AAPL")
+    heard, errors = Heard(), []
+
+    async def function(event):
+        if event.ms == 1:
+            task = asyncio.create_task(asyncio.Event().wait())
+            task.cancel()
+            await task
+        heard(event)
+
+    callback = live.trades().on(function, on_error=errors.append)
+    alone = live.trades().on(function)
+    push(upstream, trade(1), trade(2))
+    heard.until(1)
+    callback.close()
+    assert ([type(error) for error in errors], callback.n_calls) == ([CancelledError], 2)
+    with pytest.raises(CancelledError, match="was cancelled"):
+        alone.wait(WAIT_S)
+    assert heard[0].ms == 2
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
@@ -409,6 +437,56 @@ print("end")
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["before_it_has_begun", "after_it_has_begun"])
+def test_a_first_step_that_is_cancelled_is_made_again_by_the_next_one(open_live, served, tools, is_late):
+    upstream, _, runner = served
+    live = open_live("AAPL", channels=["T"])
+    reader = live.trades()
+
+    async def read():
+        gate, reached = threading.Event(), threading.Event()
+        if not is_late:
+            runner.submit(_hold(reached, gate))
+            assert reached.wait(WAIT_S)
+        step = asyncio.create_task(anext(reader))
+        if is_late:
+            await tools.until(lambda: live._core._mailboxes)
+        else:
+            await asyncio.sleep(0)  # it has asked the loop thread, which is busy
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        gate.set()
+        async with asyncio.timeout(WAIT_S):
+            first = asyncio.create_task(anext(reader))
+            await tools.until(lambda: live._core._mailboxes)
+            await asyncio.to_thread(push, upstream, trade(1), trade(2))
+            return [(await first).ms, (await anext(reader)).ms]
+
+    assert asyncio.run(read()) == [1, 2]
+    assert len(reader._mailbox) == 0, "it is subscribed once"
+    reader.close()
+    assert live.topics()["readers"].to_list() == [1]
+
+
+async def _hold(reached, gate):
+    reached.set()
+    gate.wait(WAIT_S)
+
+
+def test_a_forked_child_ends_without_the_callbacks_of_its_parent(open_live):
+    with open_live("AAPL").trades().on(print) as callback, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork with threads
+        with callback._lock:  # as the thread that does not come along may hold it
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                callbacks._at_exit()
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert callback.is_running
+
+
 def test_some_symbols_are_read_together(open_live, served):
     upstream, *_ = served
     live = open_live("AAPL", "MSFT", "SPY", channels=["T"])
@@ -418,7 +496,7 @@ def test_some_symbols_are_read_together(open_live, served):
     assert [some.get(WAIT_S).symbol, some.get(WAIT_S).symbol] == ["AAPL", "SPY"]
     assert some.frame()["symbol"].to_list() == ["AAPL", "SPY"]
     assert some.last.price == 5.0
-    assert repr(some) == "Reader(trades(AAPL, SPY), 0 waiting, 0 dropped)"
+    assert repr(some) == "<Reader trades(AAPL, SPY): 0 waiting, 0 dropped>"
     with pytest.raises(InvalidRequest, match=r"T\.TSLA"):
         live.trades(["AAPL", "TSLA"])
     with pytest.raises(InvalidRequest):

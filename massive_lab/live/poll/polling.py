@@ -1,6 +1,6 @@
 """REST in place of a lost socket: one shared, batched poll worker per cluster, whoever reads.
 
-When which symbols are asked for is decided by `massive_lab.live.schedule`. Rows of the ``snapshot`` table become the same
+When which symbols are asked for is decided by `massive_lab.live.poll.schedule`. Rows of the ``snapshot`` table become the same
 events the stream sends, marked ``poll``. An answer that says nothing new is suppressed, and nothing that is not newer than
 what the stream last brought is handed on.
 """
@@ -8,6 +8,7 @@ what the stream last brought is handed on.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,13 +17,15 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event, IndexValue, Quote, Trade
 from massive_lab.errors import MassiveLabError, RateLimited
-from massive_lab.live.budget import Budget
-from massive_lab.live.schedule import Call, Schedule, Seen
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.schedule import Call, Schedule, Seen
 from massive_lab.live.topics import Kind, Topic, poll_kind
 
 __all__ = ["PollMemory", "PollOwner", "PollWorker", "Poller", "snapshot_events", "snapshot_seen", "wanted_kinds"]
 
 _MS = 1_000_000
+_TOLD = 64
+"""Polled events of a symbol remembered: a socket that is only slow is dropped long before so many."""
 
 
 class Poller(Protocol):
@@ -157,7 +160,7 @@ class PollMemory:
     """What the polls of one outage have said, so that nothing is said twice, by them or by the stream after them."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[type, str], tuple[Any, ...]] = {}
+        self._said: dict[tuple[type, str], deque[tuple[Any, ...]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._said)
@@ -176,7 +179,8 @@ class PollMemory:
         for event in events:
             key = (type(event), event.symbol)
             said = _said(event)
-            if self._said.get(key) == said:
+            told = self._said.get(key)
+            if told and told[-1] == said:
                 continue
             before = newest.get(key)
             # The memory ends with the outage; the newest event is known for longer.
@@ -184,13 +188,28 @@ class PollMemory:
                 continue
             if before is not None and (event.ms < before.ms or (event.ms == before.ms and before.source != "poll")):
                 continue
-            self._said[key] = said
+            self._said.setdefault(key, deque(maxlen=_TOLD)).append(said)
             fresh.append(event)
         return fresh
 
+    def keep(self, event: Event) -> None:
+        """An event that was polled in an earlier outage counts as said in this one."""
+        self._said.setdefault((type(event), event.symbol), deque([_said(event)], maxlen=_TOLD))
+
     def already_said(self, event: Event) -> bool:
-        """Whether a streamed event repeats the last polled one. Asked once for each; the memory of it ends here."""
-        return self._said.pop((type(event), event.symbol), None) == _said(event)
+        """Whether a streamed event repeats a polled one. Asked once for each; the memory of a symbol ends with what is later."""
+        key = type(event), event.symbol
+        told = self._said.get(key)
+        if told is None:
+            return False
+        said = _said(event)
+        if said in told:
+            told.remove(said)
+            return True
+        # A socket that was only slow brings what came before the poll as well.
+        if not told or event.ms > told[-1][0]:
+            del self._said[key]
+        return False
 
 
 class PollOwner(Protocol):

@@ -53,6 +53,23 @@ class Refusal:
         for reader in self._hub.readers:
             reader.listener.resumed()
 
+    def fault(self, name: str, error: BaseException) -> None:
+        """A task of the hub ended by an error that nobody foresaw."""
+        hub = self._hub
+        told = ConnectionLost(f"{hub.cluster} {name} failed: {type(error).__name__}.", hint="This is a fault; see the log.")
+        told.__cause__ = error
+        if name == "feed" and not hub.is_closed:
+            # Its socket is closed: nobody may take it for live.
+            hub.feed.machine.step_down(hub.now(), told.message, evicted=False)
+            hub.offline(told)
+        else:
+            hub.keep(told)
+        if name == "stitch":
+            hub.gaps.give_up(told.message)
+        if name not in ("polling", "stitch") and not hub.is_closed:
+            hub.over(told)
+            hub.changed()
+
     async def retry(self, key: Secret | None) -> None:
         """Try again now, from the first attempt, with another key or with the same; nothing where all is well.
 

@@ -1,4 +1,4 @@
-"""One schedule, and what it shares: the rules of `massive_lab.live.schedule` and `massive_lab.live.budget`, case by case."""
+"""One schedule, and the budget it shares with others, case by case."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import math
 import polars as pl
 import pytest
 
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import snapshot_seen
-from massive_lab.live.schedule import Call, Pace, Schedule, Seen
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.polling import snapshot_seen
+from massive_lab.live.poll.schedule import Call, Pace, Schedule, Seen
 
 POLICY = Policy()
 

@@ -12,10 +12,10 @@ import polars as pl
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event
 from massive_lab.errors import ClosedError, InvalidRequest, MassiveLabError
-from massive_lab.live.callbacks import Callback, OnError
-from massive_lab.live.mailbox import Mailbox, Overflow
+from massive_lab.live.read.callbacks import Callback, OnError
+from massive_lab.live.read.mailbox import Mailbox, Overflow
+from massive_lab.live.read.tables import RollingTable
 from massive_lab.live.readers import Listener
-from massive_lab.live.tables import RollingTable
 from massive_lab.live.topics import Topic
 from massive_lab.transports.runner import Runner
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("massive_lab.callbacks")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a reader may fall behind, and what happens then; see `massive_lab.live.mailbox`."""
+    """How far a reader may fall behind, and what happens then; see `massive_lab.live.read.mailbox`."""
 
     limit: int
     max_bytes: int | None = None
@@ -41,6 +41,7 @@ class ReaderHost(Protocol):
 
     callbacks: set[Callback]
     is_closed: bool
+    is_sandbox: bool
 
     @property
     def runner(self) -> Runner: ...
@@ -53,8 +54,9 @@ class ReaderHost(Protocol):
 class _Ender(Listener):
     """Ends a mailbox once every topic it was for is lost."""
 
-    def __init__(self, mailbox: Mailbox, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, mailbox: Mailbox, topics: tuple[Topic, ...], *, is_patient: bool = False) -> None:
         self._mailbox = mailbox
+        self._is_patient = is_patient
         self._left = set(topics)
         self._suspended: set[Topic] = set()
 
@@ -66,7 +68,11 @@ class _Ender(Listener):
     def suspended(self, topic: Topic, error: MassiveLabError) -> None:
         # Whoever waits is told once, and reads on when the feed is back.
         self._suspended.add(topic)
-        if self._left <= self._suspended:
+        if not self._left <= self._suspended:
+            return
+        if self._is_patient:
+            _log.warning("%s waits: %s", self._mailbox.name, error)
+        else:
             self._mailbox.tell_once(error)
 
     def resumed(self) -> None:
@@ -114,13 +120,15 @@ class Reader(Generic[E]):
             self.name, limit=bounds.limit, overflow=bounds.overflow, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s,
             clock=host.clock, tell=bounds.tell,
         )  # fmt: skip
-        self._is_listening = False
+        self._is_begun = False
+        self._is_listening = False  # or may be: what is closed then
         self._is_closed = False
+        self._is_patient = False  # a callback has nobody to tell at once, and outlasts an outage of the key
 
     # ---- what has come
 
     def frame(self) -> pl.DataFrame:
-        """The rolling table as it stands, as `massive_lab.live.tables.RollingTable.frame` has it. Also after closing."""
+        """The rolling table as it stands, as `massive_lab.live.read.tables.RollingTable.frame` has it. Also after closing."""
         return self._table.frame(self._symbols)
 
     def last_frame(self) -> pl.DataFrame:
@@ -186,6 +194,7 @@ class Reader(Generic[E]):
         bounds = replace(self._bounds, tell=_log.warning)
         own: Reader[E] = Reader(self._host, self._table, self._topics, self._symbols, bounds, session=self._session)
         callback = Callback(own, function, on_error)
+        own._is_patient = True
         own._begin()
         callback.start()
         callbacks = self._host.callbacks
@@ -232,24 +241,38 @@ class Reader(Generic[E]):
 
     async def __anext__(self) -> E:
         if self._claims_start():
-            await self._host.runner.acall(self._listen())
+            try:
+                await self._host.runner.acall(self._listen())
+            except BaseException:
+                self._is_begun = False
+                raise
         event = await self._mailbox.aget()
         if event is None:
             raise StopAsyncIteration
         return cast("E", event)
 
     def _claims_start(self) -> bool:
-        if self._is_listening or self._is_closed:
+        if self._is_begun or self._is_closed:
             return False
-        self._is_listening = True
+        self._is_begun = self._is_listening = True
         return True
 
     def _begin(self) -> None:
         if self._claims_start():
-            self._host.runner.call(self._listen())
+            try:
+                self._host.runner.call(self._listen())
+            except BaseException:
+                # Ctrl-C, or a cancelled wait: perhaps nobody heard it, so the next step asks again.
+                self._is_begun = False
+                raise
 
     async def _listen(self) -> None:
-        await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics))
+        await self._host.listen(self._mailbox, self._topics, _Ender(self._mailbox, self._topics, is_patient=self._is_patient))
+
+    @property
+    def label(self) -> str:
+        """What stands before the name where this is shown: whether the data are synthetic."""
+        return "SANDBOX " if self._host.is_sandbox else ""
 
     # ---- life
 
@@ -277,4 +300,5 @@ class Reader(Generic[E]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"Reader({self.name}, {len(self._mailbox)} waiting, {self.n_dropped} dropped)"
+        state = "closed, " if self.is_closed or self._host.is_closed else ""
+        return f"<{self.label}Reader {self.name}: {state}{len(self._mailbox)} waiting, {self.n_dropped} dropped>"

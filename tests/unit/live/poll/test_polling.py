@@ -12,10 +12,10 @@ from massive_lab.clock import ManualClock
 from massive_lab.config import Secret, Settings
 from massive_lab.errors import ConnectionLost, MassiveLabError
 from massive_lab.live import registry
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import PollWorker
-from massive_lab.live.schedule import Schedule
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.polling import PollWorker
+from massive_lab.live.poll.schedule import Schedule
 
 pytestmark = pytest.mark.asyncio
 NS = 1_750_000_000 * 10**9

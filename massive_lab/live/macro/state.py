@@ -18,8 +18,8 @@ import polars as pl
 
 from massive_lab.decode.stream import Event, IndexValue, MinuteBar, SecondBar
 from massive_lab.indicators.track import Track
-from massive_lab.live.macro_day import DayBar
-from massive_lab.live.macro_input import SYMBOLS, Loaded, last_finished, running_day
+from massive_lab.live.macro.day import DayBar
+from massive_lab.live.macro.input import SYMBOLS, Loaded, last_finished, running_day
 from massive_lab.regime.classifier import LiveValues, classify
 from massive_lab.regime.label import Regime, latest
 from massive_lab.regime.rules import STRICT_RULES, Rules
@@ -297,7 +297,7 @@ class MacroState:
         return said
 
     def frame(self, timeframe: str, now_ns: int) -> pl.DataFrame:
-        """One row per index; see `massive_lab.live.macro.Macro.frame`."""
+        """One row per index; see `massive_lab.live.macro.macro.Macro.frame`."""
         day, market = self.day, self.market_ns(now_ns)
         is_open = day is not None and running_day(market) == day
         rows = []
@@ -325,7 +325,7 @@ class MacroState:
         return float(own[-1]) if len(own) else None
 
     def history(self) -> pl.DataFrame:
-        """The changes of the label; see `massive_lab.live.macro.Macro.history`."""
+        """The changes of the label; see `massive_lab.live.macro.macro.Macro.history`."""
         rows = [
             (c.ts, c.date, c.before, c.label, c.bias, c.score, c.is_final, c.reason) for c in list(self.changes)
         ]

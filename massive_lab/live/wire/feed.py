@@ -1,4 +1,4 @@
-"""The shell around the socket of one cluster: it moves bytes, and does what `massive_lab.live.machine` decides."""
+"""The shell around the socket of one cluster: it moves bytes, and does what `massive_lab.live.wire.machine` decides."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from massive_lab.clock import Clock
 from massive_lab.config import Secret
 from massive_lab.decode.stream import Status
 from massive_lab.errors import ConnectionLost, NotEntitled, Timeout, TransportError, Unauthorized
-from massive_lab.live.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth, eviction
-from massive_lab.live.machine import FeedMachine, Recovery
 from massive_lab.live.policy import Policy
+from massive_lab.live.wire.handshake import Authenticated, Evicted, Handshake, Refused, SendAuth, eviction
+from massive_lab.live.wire.machine import FeedMachine, Recovery
 from massive_lab.transports.websocket import connect
 
 __all__ = ["Connector", "Feed", "FeedOwner", "Socket", "within"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from massive_lab import telemetry as t
 from massive_lab.decode.stream import Event, Message, Notice, Status
 from massive_lab.errors import MassiveLabError, NotEntitled, Unauthorized
-from massive_lab.live.budget import Budget
 from massive_lab.live.policy import Policy
-from massive_lab.live.polling import Poller, PollMemory, PollWorker, wanted_kinds
-from massive_lab.live.schedule import Call, Pace, Schedule
+from massive_lab.live.poll.budget import Budget
+from massive_lab.live.poll.polling import Poller, PollMemory, PollWorker, wanted_kinds
+from massive_lab.live.poll.schedule import Call, Pace, Schedule
 from massive_lab.live.topics import Kind, Topic, poll_kind
 from massive_lab.typing import Cluster
 
@@ -53,6 +53,7 @@ class Fallback:
         self._is_answered = False
         self._polls_before: int | None = None
         self._is_refused = False
+        self._remember_until = 0.0
 
     @property
     def cluster(self) -> Cluster:
@@ -64,7 +65,7 @@ class Fallback:
 
     def has_work(self) -> bool:
         """Whether polling would serve anybody whom it does not serve yet."""
-        return self._task is None and bool(self.pollers) and bool(self.poll_wanted())
+        return self._task is None and not self._is_refused and bool(self.pollers) and bool(self.poll_wanted())
 
     def begin(self) -> None:
         """Start the worker, if it would serve anybody and does not run."""
@@ -111,11 +112,17 @@ class Fallback:
             "poll_note": schedule.pace.note if schedule else None,
         }
 
+    def expect(self, newest: Iterable[Event]) -> None:
+        """The stream is about to begin anew for topics of which polls have told these."""
+        for event in newest:
+            self._memory.keep(event)
+            self._remember_until = self._hub.now() + _MEMORY_S
+
     def without_repeats(self, messages: list[Message]) -> list[Message]:
         """Streamed messages less what the last poll has told already: the first event of each topic after an outage."""
         if not self._memory:
             return messages
-        if self._hub.now() - self.live_at > _MEMORY_S:
+        if self._hub.now() > max(self._remember_until, self.live_at + _MEMORY_S):
             self._memory = PollMemory()
             return messages
         return [m for m in messages if isinstance(m, Status | Notice) or not self._memory.already_said(m)]
@@ -169,12 +176,13 @@ class Fallback:
     def poll_failed(self, error: MassiveLabError) -> None:
         """A call failed; the next one comes later."""
         self._hub.counts["polls"] += 1
-        self._hub.errors.append(error)
+        self._hub.keep(error)
         self._answered(error)
         if self._hub.final_error is not None and isinstance(error, Unauthorized | NotEntitled):
-            # Socket and REST have both refused us for good.
+            # Socket and REST have both refused us for good: asking on would change nothing.
             self._is_refused = True
             self._hub.over(error)
+            self.end()
 
     def _answered(self, error: MassiveLabError | None) -> None:
         self._is_answered = error is None

@@ -20,7 +20,7 @@ import polars as pl
 from massive_lab.decode.stream import Event
 from massive_lab.errors import InvalidRequest
 from massive_lab.frames.build import to_schema
-from massive_lab.live.columns import BATCH, TABLES, Columns, to_frame
+from massive_lab.live.read.columns import BATCH, TABLES, Columns, to_frame
 from massive_lab.live.topics import Kind
 
 __all__ = ["RollingTable"]

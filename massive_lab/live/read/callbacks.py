@@ -7,8 +7,10 @@ import atexit
 import contextlib
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import CancelledError
 from typing import Any, Protocol, Self, TypeAlias
 
 from massive_lab.clock import SystemClock
@@ -29,6 +31,8 @@ class _Source(Protocol):
 
     name: str
 
+    @property
+    def label(self) -> str: ...
     @property
     def n_dropped(self) -> int: ...
     @property
@@ -150,6 +154,13 @@ class Callback:
     async def _settle(self, pending: Awaitable[object]) -> None:
         try:
             await pending
+        except asyncio.CancelledError as error:
+            if self._is_stopping:
+                raise
+            # Not by us: what the function waited for was cancelled, which is a failure like any other.
+            cancelled = CancelledError(f"What the callback of {self.name} waited for was cancelled.")
+            cancelled.__cause__ = error
+            self._failed(cancelled)
         except Exception as error:  # noqa: BLE001  the user's own
             self._failed(error)
 
@@ -246,7 +257,7 @@ class Callback:
         state = (
             "running" if self.is_running else "ended" if self.error is None else f"ended by {type(self.error).__name__}"
         )
-        return f"<Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
+        return f"<{self._source.label}Callback {self.name}: {state}, {self.n_calls} calls, {self.n_dropped} dropped>"
 
 
 def join_all(callbacks: Iterable[Callback], timeout: float = _CLOSE_S) -> None:
@@ -270,3 +281,6 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    # Their threads do not come along, and may have held their locks.
+    os.register_at_fork(after_in_child=_running.clear)

@@ -1,0 +1,1 @@
+"""The macro regime, live."""

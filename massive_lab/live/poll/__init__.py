@@ -1,0 +1,1 @@
+"""REST in place of a lost socket."""

@@ -1,0 +1,1 @@
+"""What readers read with: mailboxes, tables, callbacks."""

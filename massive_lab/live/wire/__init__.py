@@ -1,0 +1,1 @@
+"""The life of one socket, and who listens in on it."""
