@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from massive_lab.clock import Clock
 from massive_lab.decode.stream import Event
-from massive_lab.errors import MassiveLabError, NotEntitled, Timeout, Unauthorized
+from massive_lab.errors import MassiveLabError, NotEntitled, Timeout, TransportError, Unauthorized
 from massive_lab.gateway.bus.elector import Ending
 from massive_lab.gateway.bus.interest import Interests
 from massive_lab.gateway.bus.messages import (
@@ -231,9 +231,11 @@ class Leader(Listener):
             await asyncio.gather(pump, return_exceptions=True)
             if end is not None:
                 await end()
-            await self._say_over()
+            refused = hub.refusal.error
             hub.leave(self._telemetry)
+            # The upstream is closed before the others are told: two of them would evict each other.
             await hub.aclose()
+            await self._say_over(refused)
 
     async def _ending(self, now: float) -> Ending | None:
         hub, policy = self.hub, self._policy
@@ -287,10 +289,9 @@ class Leader(Listener):
         message = State(self._epoch, self._bus.name, state, why[:300], self.interests.lacks[:100])
         await self._publish(self._subjects.leader, message)
 
-    async def _say_over(self) -> None:
+    async def _say_over(self, error: TransportError | None) -> None:
         if not self._may_speak():
             return
-        error = self.hub.refusal.error
         is_refused = isinstance(error, Unauthorized | NotEntitled)
         try:
             await self._state("refused" if is_refused else "over", "plan" if isinstance(error, NotEntitled) else "")
