@@ -58,10 +58,8 @@ class Book:
     cluster : {"stocks", "options", "indices"}
     policy : Policy
         `linger_s`, `ack_s`, `batch_topics`, `unsubscribe_attempts` and `unsubscribe_cap_s` are used.
-
     answers_late : bool
-        The server may answer a subscription whenever it likes, as a gateway whose own upstream is down does: silence is no
-        refusal, and a refusal is said.
+        Silence is no refusal: a gateway whose own upstream is down answers when it can.
 
     Examples
     --------
