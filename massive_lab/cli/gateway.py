@@ -27,7 +27,7 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     """Serve; 0 after a clean end, 2 when the settings are wrong (all of it on stderr) or a port cannot be had."""
-    given = {"HOST": options.host, "PORT": options.port, "ADMIN_PORT": options.admin_port}
+    given = {"HOST": options.host, "PORT": options.port, "ADMIN_PORT": options.admin_port, "BUS": options.bus}
     environ = {**os.environ, **{f"MASSIVE_GATEWAY_{name}": text for name, text in given.items() if text is not None}}
     try:
         settings = read_gateway_settings(environ, sandbox=options.sandbox is not None)

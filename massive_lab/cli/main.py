@@ -95,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     gateway.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     gateway.add_argument("--port", help="REST and WebSocket; 0 takes a free one (default 8480)")
     gateway.add_argument("--admin-port", help="health and metrics; 0 takes a free one (default 8481)")
+    gateway.add_argument("--bus", metavar="URL", help="share one upstream with other replicas over NATS, nats://host:4222")
     gateway.add_argument("--log", choices=("text", "json"), default="text", help="form of the log lines (default text)")
     gateway.add_argument("--drain", type=float, help="seconds that clients are given at the end (default 25)")
     gateway.add_argument("--check", action="store_true", help="check the settings, and start nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -29,6 +30,9 @@ from massive_lab.loaders.session import Session
 from massive_lab.loaders.snapshots import SnapshotPoller
 from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster
+
+if TYPE_CHECKING:
+    from massive_lab.gateway.bus.replicas import Replicas
 
 __all__ = ["Gateway"]
 
@@ -86,6 +90,16 @@ class Gateway:
         self._vendor = Upstream(upstream, telemetry, clock, self.metrics)
         # For the hubs: what a lost socket missed, and what is polled until it is back.
         self._session = Session(upstream, telemetry=telemetry, clock=clock)
+        self._replicas: Replicas | None = None
+        if settings.bus is not None:
+            try:
+                from massive_lab.gateway.bus.replicas import Replicas
+            except ImportError:
+                raise ConfigError(
+                    "Replicas need nats-py, which is not installed.", hint="pip install 'massive_lab[bus]'."
+                ) from None
+            self._replicas = Replicas(settings.bus.reveal(), upstream, settings.clusters, clock=clock)
+            blotter.learn((settings.bus,))
         self.sockets = Sockets(
             settings,
             upstream,
@@ -96,6 +110,7 @@ class Gateway:
             self._socket_event,
             poller=SnapshotPoller(self._session),
             filler=Backfiller(self._session),
+            connector=None if self._replicas is None else self._replicas.connector,
         )
         limits = Limits(settings.calls_per_minute_token, settings.calls_per_minute_total)
         handlers: dict[Cluster, SocketHandler] = {each: self.sockets.handler(each) for each in settings.clusters}
@@ -124,7 +139,12 @@ class Gateway:
         tell(f"websocket {what.replace('_', ' ')}", which=label)
 
     def _gauges(self) -> None:
-        sockets = self.sockets
+        sockets, replicas = self.sockets, self._replicas
+        if replicas is not None:
+            self.metrics.gauge("bus_connected", "1 while the bus is reached.", lambda: int(replicas.bus.is_up))
+            self.metrics.gauge(
+                "bus_led_clusters", "Clusters whose upstream this replica holds.", lambda: replicas.n_led
+            )
         self.metrics.gauge("websocket_clients", "WebSocket clients now.", lambda: sockets.n_clients)
         self.metrics.gauge("websocket_queued_bytes", "What waits for slow clients.", lambda: sockets.n_waiting_bytes)
         self.metrics.gauge("upstream_in_flight_requests", "Asked and not answered.", lambda: self._vendor.n_in_flight)
@@ -161,6 +181,7 @@ class Gateway:
         """
         settings = self.settings
         tell("starting", version=__version__, upstream=self._upstream.rest_url, websocket=self._upstream.ws_url)
+        tell("sharing the upstream over the bus" if self._replicas else "holding the upstream alone")
         tell("serving", clusters=",".join(settings.clusters), tokens=",".join(self.book.names))
         places = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         try:
@@ -207,6 +228,8 @@ class Gateway:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         await self.sockets.aclose()
+        if self._replicas is not None:
+            await self._replicas.aclose()
         await self._vendor.aclose()
         for edge in self._edges:
             await edge.shutdown(_END_S)

@@ -18,6 +18,7 @@ MASSIVE_GATEWAY_PUBLIC_URL               what clients call us, when a balancer i
 MASSIVE_GATEWAY_CLUSTERS                 comma list                                           all three
 MASSIVE_GATEWAY_CALLS_PER_MINUTE         REST calls of one token, unless its own says more    1200
 MASSIVE_GATEWAY_CALLS_PER_MINUTE_TOTAL   REST calls of all tokens                             1200
+MASSIVE_GATEWAY_BUS                      NATS that replicas share; may hold a password        none: one process
 WEB_ORIGIN                               comma list of origins whose pages may call           none
 ======================================== ==================================================== ==================
 """
@@ -91,6 +92,8 @@ class GatewaySettings:
         Whom ephemeral tokens are for; gateways that share a secret and not their clients differ here.
     sandbox : bool
         The data are synthetic, and said to be.
+    bus : Secret or None
+        Address of the NATS that replicas share; None serves from this process alone.
     """
 
     tokens: tuple[TokenRule, ...]
@@ -110,6 +113,7 @@ class GatewaySettings:
     drain_s: float = 25.0
     audience: str = "massive-lab-gateway"
     sandbox: bool = False
+    bus: Secret | None = None
 
     def __post_init__(self) -> None:
         origins = [canonical_origin(origin) for origin in self.web_origins]
@@ -143,6 +147,9 @@ class GatewaySettings:
                 problems.append(f"MASSIVE_GATEWAY_{name} is not a port (0 to 65535).")
         if self.port == self.admin_port != 0:
             problems.append("MASSIVE_GATEWAY_PORT and MASSIVE_GATEWAY_ADMIN_PORT are the same.")
+        servers = self.bus.reveal().split(",") if self.bus is not None else []
+        if not all(server.strip().startswith(("nats://", "tls://")) for server in servers):
+            problems.append("MASSIVE_GATEWAY_BUS is not an address such as nats://host:4222.")
         if self.public_url is not None and not (
             _is_address(self.public_url, ("http", "https")) and not set(self.public_url) & set('"<>')
         ):
@@ -227,6 +234,7 @@ def read_gateway_settings(
             calls_per_minute_token=whole["MASSIVE_GATEWAY_CALLS_PER_MINUTE"],
             calls_per_minute_total=whole["MASSIVE_GATEWAY_CALLS_PER_MINUTE_TOTAL"],
             sandbox=sandbox,
+            bus=values.get("MASSIVE_GATEWAY_BUS"),
         )
     except GatewayConfigError as error:
         # Tokens that are there and malformed have been named; that none is left is no second problem.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,8 +27,10 @@ from massive_lab.live.poll.polling import Poller
 from massive_lab.live.readers import HubReader, Listener
 from massive_lab.live.registry import Lease, acquire
 from massive_lab.live.topics import Topic
+from massive_lab.live.wire.feed import Connector
 from massive_lab.telemetry import Event as Told
 from massive_lab.telemetry import FeedStateChanged, Telemetry
+from massive_lab.transports.websocket import connect
 from massive_lab.typing import Cluster
 
 __all__ = ["Subscriber", "Subscriptions", "Upstream"]
@@ -72,6 +74,8 @@ class Upstream:
     policy: Policy = field(default_factory=Policy)
     idle_s: float = 5.0
     """How long the hub is kept without any topic."""
+    connector: Callable[[Cluster], Connector] | None = None
+    """Where the hub of a cluster gets its socket; None: from the vendor."""
     retry_s: float = 60.0
     """How often an upstream that refused for good is tried again, while somebody wants it."""
 
@@ -315,6 +319,7 @@ class Subscriptions(Listener):
         lease = await acquire(
             upstream.settings, self.cluster, clock=upstream.clock, telemetry=upstream.telemetry,
             poller=upstream.poller, filler=upstream.filler, policy=upstream.policy,
+            connector=upstream.connector(self.cluster) if upstream.connector else connect,
         )  # fmt: skip
         self._lease = lease
         self._told, self._outage_ns = "", None

@@ -32,6 +32,7 @@ from massive_lab.live.gaps import Filler
 from massive_lab.live.policy import Policy
 from massive_lab.live.poll.polling import Poller
 from massive_lab.live.topics import Topic
+from massive_lab.live.wire.feed import Connector
 from massive_lab.telemetry import Telemetry
 from massive_lab.typing import Cluster
 
@@ -87,6 +88,7 @@ class Sockets:
         filler: Filler | None = None,
         policy: Policy | None = None,
         idle_s: float = 5.0,
+        connector: Callable[[Cluster], Connector] | None = None,
         auth_s: float = AUTH_S,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -100,7 +102,7 @@ class Sockets:
         self._hook = metrics_hook or _unheard
         self._auth_s = auth_s
         self._heartbeat_s = heartbeat_s
-        reach = Upstream(upstream, clock, telemetry, poller, filler, policy or Policy(), idle_s)
+        reach = Upstream(upstream, clock, telemetry, poller, filler, policy or Policy(), idle_s, connector)
         self.clusters = {cluster: Subscriptions(cluster, reach) for cluster in settings.clusters}
         self._peers: dict[Peer, Cluster] = {}
         self._is_draining = False

@@ -69,6 +69,11 @@ class Replicas:
         """One row for each cluster; see `Replica.status`."""
         return [replica.status() for replica in self._by_cluster.values()]
 
+    @property
+    def n_led(self) -> int:
+        """Clusters whose upstream this process holds."""
+        return sum(bool(row["is_leader"]) for row in self.status())
+
     async def aclose(self) -> None:
         """Give back what is led, and leave the bus; after the hubs are closed. Idempotent."""
         for replica in self._by_cluster.values():
