@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,6 +36,7 @@ from massive_lab.loaders.backfill import Backfiller
 from massive_lab.loaders.session import Session
 from massive_lab.sandbox import SandboxProcess
 from massive_lab.telemetry import Telemetry
+from tests.e2e.nats import NatsServer
 
 WAIT_S = 30.0
 TIMEOUT_S = 0.4
@@ -49,39 +49,6 @@ async def until(condition: Callable[[], object], what: str = "", tell: Callable[
     while not condition():
         assert time.monotonic() < end, f"it never came true: {what} ({tell()})"
         await asyncio.sleep(0.01)
-
-
-class NatsServer:
-    """Debian's nats-server on a free port of the loopback interface, with a store that outlives it."""
-
-    def __init__(self, path: Path) -> None:
-        program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
-        assert program is not None, "nats-server is missing: apt-get install nats-server"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(path)]
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._child = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + WAIT_S
-        while True:
-            assert self._child.poll() is None, f"nats-server ended with {self._child.returncode}"
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1.0) as asked:
-                    assert asked.recv(4) == b"INFO"
-                    return
-            except OSError:
-                assert time.monotonic() < end, "nats-server does not listen"
-                time.sleep(0.02)
-
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.send_signal(how)
-            child.wait(WAIT_S)
 
 
 class Wall:
