@@ -36,7 +36,7 @@ from massive_lab.loaders.backfill import Backfiller
 from massive_lab.loaders.session import Session
 from massive_lab.sandbox import SandboxProcess
 from massive_lab.telemetry import Telemetry
-from tests.e2e.nats import NatsServer
+from tests.e2e.nats_server import NatsServer
 
 WAIT_S = 30.0
 TIMEOUT_S = 1.0

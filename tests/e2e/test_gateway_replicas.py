@@ -18,7 +18,7 @@ import pytest
 import massive_lab as ml
 from massive_lab.gateway.process import GatewayProcess
 from massive_lab.sandbox import SandboxProcess
-from tests.e2e.nats import NatsServer
+from tests.e2e.nats_server import NatsServer
 
 WAIT_S = 60.0
 SYMBOLS = ["SPY", "AAPL"]
