@@ -43,4 +43,5 @@ async def main() -> None:
         await asyncio.sleep(0.01)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
