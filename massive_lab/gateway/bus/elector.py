@@ -12,7 +12,7 @@ from massive_lab.clock import Clock
 from massive_lab.errors import Timeout
 from massive_lab.gateway.bus.lease import Lease, Read, Wait, Write, decode_record, encode_record
 from massive_lab.gateway.bus.messages import BusDown
-from massive_lab.gateway.bus.nats import Conflict
+from massive_lab.gateway.bus.nats import Conflict, heed_cancellation
 from massive_lab.live.wire.feed import within
 
 __all__ = ["Elector", "Ending", "Store"]
@@ -91,6 +91,7 @@ class Elector:
         """Until cancelled; gives the lease back then."""
         try:
             while True:
+                heed_cancellation()
                 await self._supervise()
                 action = self._lease.next(self._clock.monotonic())
                 if isinstance(action, Read):

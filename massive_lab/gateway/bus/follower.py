@@ -36,7 +36,7 @@ from massive_lab.gateway.bus.messages import (
     decode,
     encode,
 )
-from massive_lab.gateway.bus.nats import Bus, Handler, Unsubscribe
+from massive_lab.gateway.bus.nats import Bus, Handler, Unsubscribe, heed_cancellation
 from massive_lab.gateway.bus.policy import BusPolicy
 from massive_lab.gateway.bus.socket import BusSocket
 from massive_lab.live.hub import Hub
@@ -147,6 +147,7 @@ class Replica:
         self._n_asking += 1
         try:
             await self._start()
+            heed_cancellation()
             self.elector.want(True)
             self._beat.set()
             while True:
@@ -322,6 +323,7 @@ class Replica:
         clock, policy = self._clock, self.bus_policy
         beat_at = clock.monotonic()
         while True:
+            heed_cancellation()
             self._beat.clear()
             now = clock.monotonic()
             if self._socket is not None and now - self._heard_at >= policy.lease_s:

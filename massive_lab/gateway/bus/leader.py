@@ -29,7 +29,7 @@ from massive_lab.gateway.bus.messages import (
     encode,
     pack,
 )
-from massive_lab.gateway.bus.nats import Bus
+from massive_lab.gateway.bus.nats import Bus, heed_cancellation
 from massive_lab.gateway.bus.policy import BusPolicy
 from massive_lab.gateway.frames import encode_event
 from massive_lab.live.hub import Hub
@@ -202,6 +202,7 @@ class Leader(Listener):
             hub.tasks.start("feed", hub.feed.run)
             beat_at = clock.monotonic()
             while True:
+                heed_cancellation()
                 self._news.clear()
                 now = clock.monotonic()
                 if not self._may_speak():
@@ -258,6 +259,7 @@ class Leader(Listener):
     async def _pump(self) -> Ending:
         n = 0
         while True:
+            heed_cancellation()
             await self._dirty.wait()
             self._dirty.clear()
             pending, self._pending, self._n_pending = self._pending, {}, 0

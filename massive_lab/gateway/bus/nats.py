@@ -23,7 +23,7 @@ from massive_lab.config import Secret
 from massive_lab.errors import ConfigError
 from massive_lab.gateway.bus.messages import BusDown
 
-__all__ = ["Bus", "Conflict", "Handler", "Unsubscribe"]
+__all__ = ["Bus", "Conflict", "Handler", "Unsubscribe", "heed_cancellation"]
 
 _log = logging.getLogger("massive_lab.gateway.bus")
 _FAULTS = (Error, OSError, asyncio.TimeoutError, EOFError)
@@ -39,6 +39,17 @@ Unsubscribe = Callable[[], Awaitable[None]]
 
 class Conflict(Exception):
     """The record has another revision than was expected."""
+
+
+def heed_cancellation() -> None:
+    """Raise when the running task was cancelled, and whoever it waited for has dropped that.
+
+    The library does so in places, and up to Python 3.11 `asyncio.wait_for`, of which it is full, whenever an answer and the
+    cancellation come together. A task that works in a loop asks at its head, or it might never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Bus:
