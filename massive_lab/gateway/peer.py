@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +33,7 @@ RESTART = 1012
 
 _HIGH, _LOW = 64 * 1024, 16 * 1024
 _CHUNK = 64 * 1024
+_PART = 500
 _CLOSE_S = 2.0
 # Bytes the kernel takes beyond what is under way to the peer: what waits there can neither be thinned nor counted.
 _UNSENT = 128 * 1024
@@ -105,6 +106,13 @@ class Peer:
         for message in messages:
             self.outbox.put(message, None, now)
         self._waits(now)
+
+    async def tell_all(self, messages: Sequence[bytes]) -> None:
+        """Many control messages, in frames that every client reads, and no faster than it takes them."""
+        for start in range(0, len(messages), _PART):
+            self.tell(*messages[start : start + _PART])
+            if self._pump is not None:
+                await asyncio.wait([self._pump])
 
     def _waits(self, now: float) -> None:
         self.check(now)

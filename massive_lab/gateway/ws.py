@@ -248,11 +248,10 @@ class Sockets:
             peer.tell(status("error", f"{n_unknown} of {len(control.wires)} params are no topic of {cluster}"))
         if n_denied:
             # One for each, which names none, as the vendor does.
-            peer.tell(*[status("error", "not authorized")] * n_denied)
+            await peer.tell_all([status("error", "not authorized")] * n_denied)
         if control.action == "unsubscribe":
             ended = [topic for topic in topics if desk.unsubscribe(peer, topic.wire)]
-            if ended:
-                peer.tell(*(status("success", f"unsubscribed to: {topic.wire}") for topic in ended))
+            await peer.tell_all([status("success", f"unsubscribed to: {topic.wire}") for topic in ended])
         elif len(peer.topics) + len([topic for topic in topics if topic.wire not in peer.topics]) > MAX_TOPICS:
             peer.tell(status("error", f"too many topics: {MAX_TOPICS} are the most"))
         elif topics:

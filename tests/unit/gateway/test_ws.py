@@ -380,6 +380,20 @@ async def test_more_option_quotes_than_a_connection_may_hold_fail_for_who_asked(
         assert "P00650000" in failed["message"]
 
 
+async def test_the_answers_to_the_longest_list_fit_the_client_and_call_nobody_slow(upstream: Upstream) -> None:
+    async with gate_to(upstream.url, queue_bytes=256 * 1024) as gate:
+        # What the official client takes for a frame.
+        talk = await gate.talk(max_size=1_000_000)
+        await talk.log_in(NARROW)
+        await talk.say("subscribe", ",".join(f"Q.X{number}" for number in range(19_999)) + ",AM.SPY")
+        n_refused = 0
+        while n_refused < 19_999:
+            n_refused += len([item for item in await talk.frame() if item["message"] == "not authorized"])
+        assert n_refused == 19_999
+        await talk.until(lambda item: item == success("subscribed to: AM.SPY"))
+        assert not gate.sockets.closed
+
+
 # ---- the door
 
 
