@@ -227,6 +227,7 @@ async def test_a_vendor_that_hangs_is_504_and_one_that_is_gone_502(serve: Any, v
     assert (await ask(gateway.url, TRADES)).status == 504
     never.set()
     vendor.reply = cut
+    gateway = await serve()  # a patient one: what is cut must not be late instead
     answer = await ask(gateway.url, TRADES)
     assert (answer.status, json.loads(answer.body)["error"]) == (
         502,
