@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -198,6 +199,10 @@ class Rest:
             self._metrics.refused(grant.reason)
             return problem(401, grant.text, call.request_id, {"WWW-Authenticate": "Bearer"})
         call.client = grant.name
+        if token is not None and isinstance(where, Upstream) and token.reveal() in unquote(where.target):
+            # Under a name that no credential has, or as part of a value: it would go up.
+            self._metrics.refused("path")
+            return problem(400, "The token stands where no token belongs", call.request_id)
         wait = self._limits.take(grant.name, self._clock.monotonic(), limit=grant.calls_per_minute)
         if wait is None:
             return grant

@@ -8,6 +8,7 @@ client would try again for ever. Closing codes tell a client whether to come bac
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,9 @@ HEARTBEAT_S = 30.0
 _SWEEP_S = 1.0
 _BAD_LIMIT = 100
 """Messages that make no sense before the connection is ended."""
+
+# Its one message is a warning that quotes the subprotocols a client asks for, where browsers put tokens.
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 MetricsHook = Callable[[str, str], None]
 """``(what, label)``: ``opened``/cluster, ``closed``/code, ``auth_refused``/reason, ``not_admitted``/cluster."""
