@@ -15,7 +15,7 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help audit test lint types contract bench soak docs clean
+.PHONY: help audit test lint types contract bench soak fuzz docs clean
 
 help: ## show this text
 	@printf 'massive_lab: make <target>\n\n'
@@ -62,6 +62,10 @@ bench: $(STAMP) ## measure against named peers, in the same run
 soak: $(STAMP) ## ten minutes at 50,000 events/s with no trade lost, then 10,000 random fault sequences
 	@$(BIN)/python -m soak.live $(ARGS)
 	@SOAK_SEEDS=$${SOAK_SEEDS:-10000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/property/test_live_machine.py
+
+fuzz: $(STAMP) ## mutated answers for the decoder, mutated requests and frames for the gateway (SEED=7; ARGS="--count 100000")
+	@$(BIN)/python fuzz/fuzz_decode.py --seed $(SEED) $(ARGS)
+	@$(BIN)/python fuzz/fuzz_gateway.py --seed $(SEED) $(ARGS)
 
 docs: $(STAMP) ## regenerate docs/reference.md from the schema
 	@$(BIN)/python tools/build_docs.py $(ARGS)
