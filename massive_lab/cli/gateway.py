@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from massive_lab.config import Secret, Settings, read_settings
-from massive_lab.errors import ConfigError, InvalidRequest
+from massive_lab.errors import InvalidRequest
 from massive_lab.gateway.config import GatewayConfigError, GatewaySettings, read_gateway_settings
 from massive_lab.gateway.logs import Blotter, configure, tell
 
@@ -40,12 +41,12 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         print(f"{label}the settings are complete: {len(settings.tokens)} tokens, {', '.join(settings.clusters)}")
         return 0
-    _raise_file_limit()
     with contextlib.ExitStack() as stack:
         upstream = _upstream(options.sandbox, environ, stack)
         blotter = Blotter()
         handler = configure(options.log, sys.stderr, blotter, sandbox=settings.sandbox)
         stack.callback(handler.flush)
+        _raise_file_limit()
         return asyncio.run(_serve(settings, upstream, blotter, options.ready_fd, tied=options.tied))
 
 
@@ -121,4 +122,5 @@ def _raise_file_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"The limit of open files cannot be raised: {error}.") from None
+            # Not every system lets a process go up to what it says is the most. Fewer clients are better than none.
+            tell("the limit of open files cannot be raised", level=logging.WARNING, limit=soft, kind=type(error).__name__)

@@ -180,5 +180,5 @@ async def test_the_official_client_returns_when_the_gateway_restarts(
     (peer,) = gateway.sockets._peers
     peer.close(1012, "the gateway restarts")
     await until(lambda: [each.topics.keys() for each in gateway.sockets._peers if each is not peer] == [{"AM.SPY"}], collector)
-    assert connection(sandbox, sandbox.key)["held"] == ["AM.SPY"]
+    await holds(sandbox, sandbox.key, ["AM.SPY"])
     await collector.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from massive_lab.cli import gateway as command
 from massive_lab.cli.main import main
 
 GOOD = {
@@ -84,3 +85,18 @@ def test_a_sandbox_is_an_http_address(environment: pytest.MonkeyPatch, capsys: p
     put(environment, **GOOD)
     assert main(["gateway", "--sandbox", "https://api.massive.com"]) == 2
     assert "--sandbox is not an address" in capsys.readouterr().err
+
+
+def test_a_limit_of_files_that_cannot_be_raised_is_told_and_no_reason_not_to_serve(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(command.resource, "getrlimit", lambda _: (256, 2**63 - 1))
+    monkeypatch.setattr(command.resource, "setrlimit", refuse)
+    monkeypatch.setattr(command, "tell", lambda event, **fields: told.append((event, fields["limit"])))
+    command._raise_file_limit()
+    assert told == [("the limit of open files cannot be raised", 256)]
