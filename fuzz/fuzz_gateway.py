@@ -453,6 +453,8 @@ async def run(count: int, seed: int) -> Counter[str]:
         Settings(Secret(KEY), rest_url=f"http://{address}", ws_url=f"ws://{address}"),
         head_s=0.3,
     )
+    for edge in gateway._edges:
+        edge.silent_s = 0.3
     gateway.sockets._admission = Admission(many, many, many)  # who comes too fast is another matter
     await gateway.start()
     try:

@@ -51,6 +51,11 @@ class Edge(web.Server):
         Within so many seconds of its first byte the head of a request must be there.
     extra : dict
         Headers put on every answer, whatever it is.
+
+    Attributes
+    ----------
+    silent_s : float
+        Within so many seconds a connection must send its first byte.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Edge(web.Server):
         super().__init__(handler, request_factory=self._request)
         self.metrics = metrics
         self.head_s = head_s
+        self.silent_s = KEEPALIVE_S
         self.extra = {"Server": "massive_lab", **(extra or {})}
         self._options: dict[str, Any] = {
             "access_log": None,
@@ -105,14 +111,23 @@ class _Request(web.BaseRequest):
 
 
 class _Connection(RequestHandler):
-    __slots__ = ("_edge", "_head_timer")
+    __slots__ = ("_edge", "_head_timer", "_is_silent")
 
     def __init__(self, edge: Edge, loop: asyncio.AbstractEventLoop, options: dict[str, Any]) -> None:
         super().__init__(edge, loop=loop, **options)
         self._edge = edge
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_silent = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # aiohttp counts from the end of a request: who never sends one would stay for ever.
+        self._head_timer = self._loop.call_later(self._edge.silent_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_silent:
+            self._is_silent = False
+            self._stop_timer()
         super().data_received(data)
         if self._waiter is None or self._waiter.done() or self._upgraded or self._messages:
             self._stop_timer()

@@ -49,3 +49,28 @@ async def test_the_subprotocols_that_a_client_asks_for_are_not_logged(
     assert b"bearer-of-somebody" not in head
     assert "websocket opened" in caplog.text
     assert "bearer-of-somebody" not in caplog.text
+
+
+async def test_who_connects_and_says_nothing_is_sent_away(serve: Any) -> None:
+    gateway = await serve()
+    gateway._edges[0].silent_s = 0.05
+    parts = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    async with asyncio.timeout(20):
+        whole = await reader.read()
+    writer.close()
+    assert whole.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_the_wait_for_the_first_byte_does_not_end_a_connection_that_has_spoken(serve: Any) -> None:
+    gateway = await serve()
+    gateway._edges[0].silent_s = 0.05
+    parts = urlsplit(gateway.url)
+    request = b"GET /v1/marketstatus/now HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer " + DESK.encode() + b"\r\n\r\n"
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    for _ in range(2):
+        writer.write(request)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await reader.readuntil(b"}]}")
+        await asyncio.sleep(0.1)  # longer than the wait, were it still running
+    writer.close()
