@@ -48,6 +48,9 @@ _BAD_LIMIT = 100
 # Its one message is a warning that quotes the subprotocols a client asks for, where browsers put tokens.
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
+_CLIENTS_OWN = 3000
+"""Closing codes from here on are for clients to choose. They count as one: thousands of labels are not theirs to make."""
+
 MetricsHook = Callable[[str, str], None]
 """``(what, label)``: ``opened``/cluster, ``closed``/code, ``auth_refused``/reason, ``not_admitted``/cluster."""
 
@@ -265,6 +268,7 @@ class Sockets:
 
     def _ended(self, peer: Peer, code: int) -> None:
         self.clusters[self._peers[peer]].leave(peer)
+        code = min(code, _CLIENTS_OWN)
         self.closed[code] += 1
         self._hook("closed", str(code))
 

@@ -439,6 +439,16 @@ async def test_a_stopping_gateway_sends_everybody_away_to_come_back(gate: Gate, 
     assert refused.value.response.status_code == 503
 
 
+async def test_codes_that_a_client_makes_up_are_one_label(gate: Gate) -> None:
+    for code in (3001, 4000, 4999):
+        talk = await gate.talk()
+        await talk.frame()
+        await talk.socket.close(code)
+    await until(lambda: gate.sockets.n_clients == 0)
+    assert gate.sockets.closed == {3000: 3}
+    assert {label for what, label in gate.noted if what == "closed"} == {"3000"}
+
+
 # ---- tokens that end
 
 
