@@ -174,7 +174,9 @@ class Sockets:
         """Why a connection is not even opened."""
         if not self._cors.may_upgrade(request.headers.getall("Origin", [])):
             return _refusal(403, "This origin may not connect.")
-        if not web.WebSocketResponse(compress=False).can_prepare(request):
+        # Of a key beyond ASCII aiohttp makes an error of its own.
+        is_ascii = request.headers.get("Sec-WebSocket-Key", "").isascii()
+        if not is_ascii or not web.WebSocketResponse(compress=False).can_prepare(request):
             return _refusal(426, "This path serves WebSockets.", Upgrade="websocket")
         if self._is_draining:
             return _refusal(503, "The gateway is stopping.", **{"Retry-After": "5"})

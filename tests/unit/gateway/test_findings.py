@@ -74,3 +74,16 @@ async def test_the_wait_for_the_first_byte_does_not_end_a_connection_that_has_sp
         await reader.readuntil(b"}]}")
         await asyncio.sleep(0.1)  # longer than the wait, were it still running
     writer.close()
+
+
+async def test_a_websocket_key_beyond_ascii_is_the_client_s_fault(serve: Any) -> None:
+    gateway = await serve()
+    parts = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(
+        b"GET /stocks HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAA\xecAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 426 ")
