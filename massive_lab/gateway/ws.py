@@ -174,8 +174,9 @@ class Sockets:
         """Why a connection is not even opened."""
         if not self._cors.may_upgrade(request.headers.getall("Origin", [])):
             return _refusal(403, "This origin may not connect.")
-        # Of a key beyond ASCII aiohttp makes an error of its own.
-        is_ascii = request.headers.get("Sec-WebSocket-Key", "").isascii()
+        # Of a handshake beyond ASCII aiohttp makes an error of its own.
+        handshake = [text for name, text in request.headers.items() if name.lower().startswith("sec-websocket-")]
+        is_ascii = all(text.isascii() for text in handshake)
         if not is_ascii or not web.WebSocketResponse(compress=False).can_prepare(request):
             return _refusal(426, "This path serves WebSockets.", Upgrade="websocket")
         if self._is_draining:

@@ -76,13 +76,16 @@ async def test_the_wait_for_the_first_byte_does_not_end_a_connection_that_has_sp
     writer.close()
 
 
-async def test_a_websocket_key_beyond_ascii_is_the_client_s_fault(serve: Any) -> None:
+@pytest.mark.parametrize(
+    ("version", "key"), [(b"13", b"AAAAAAA\xecAAAAAAAAAAAAAA=="), (b"\xe53", b"AAAAAAAAAAAAAAAAAAAAAA==")]
+)
+async def test_a_handshake_beyond_ascii_is_the_client_s_fault(serve: Any, version: bytes, key: bytes) -> None:
     gateway = await serve()
     parts = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(
         b"GET /stocks HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAA\xecAAAAAAAAAAAAAA==\r\n\r\n"
+        b"Sec-WebSocket-Version: " + version + b"\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
     )
     head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
