@@ -181,8 +181,7 @@ class Gateway:
         """
         settings = self.settings
         tell("starting", version=__version__, upstream=self._upstream.rest_url, websocket=self._upstream.ws_url)
-        tell("sharing the upstream over the bus" if self._replicas else "holding the upstream alone")
-        tell("serving", clusters=",".join(settings.clusters), tokens=",".join(self.book.names))
+        tell("serving", clusters=",".join(settings.clusters), tokens=",".join(self.book.names), bus=bool(self._replicas))
         places = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         try:
             for edge, (host, port) in zip(self._edges, places, strict=True):
