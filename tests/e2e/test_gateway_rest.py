@@ -293,7 +293,6 @@ def test_it_starts_and_ends_in_order_and_says_sandbox_everywhere(sandbox: Sandbo
         lines = gateway.log().splitlines()
     assert [line.split(" ")[2] for line in lines] == [
         "starting",
-        "holding",
         "serving",
         "listening",
         "listening",
